@@ -1,0 +1,80 @@
+//! Where IP packets come from and go to: [`Device`] and its implementations.
+//!
+//! A device moves packets and nothing else: it knows no connections, no sockets, no stack. Called by the reactor.
+
+use std::io::{self, IoSliceMut};
+use std::task::{Context, Poll};
+
+use crate::time::Instant;
+pub use crate::wire::{Checksum, Offload};
+
+/// What a device can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Largest IP packet it carries, in bytes.
+    pub mtu: usize,
+    /// Largest IP packet it accepts and delivers with [`Offload::segment_size`] set, in bytes; at most 65,535.
+    /// `None`: every packet must fit the MTU.
+    pub max_large_packet: Option<usize>,
+    /// Whether it takes packets with [`Checksum::Partial`].
+    pub checksum: bool,
+}
+
+/// One received packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes of the IP packet, filled into the slices in order. A packet longer than the slices is truncated by the
+    /// device and reported with the number of bytes that were stored (the IP length check then drops it).
+    pub len: usize,
+    /// Offload metadata.
+    pub offload: Offload,
+    /// When it arrived: never later than the `now` of the call.
+    pub at: Instant,
+}
+
+/// One packet to send: a header and the two slices of the payload, which follow each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// IP and TCP (or ICMP) header.
+    pub header: &'a [u8],
+    /// Payload, possibly empty.
+    pub payload: [&'a [u8]; 2],
+    /// Offload metadata; within [`Capabilities`].
+    pub offload: Offload,
+}
+
+impl Outgoing<'_> {
+    /// Bytes of the IP packet.
+    pub fn len(&self) -> usize {
+        self.header.len() + self.payload.iter().map(|part| part.len()).sum::<usize>()
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A packet device: a TUN, one end of an in-memory link, or a wrapper round another device.
+///
+/// `now` is the stack's clock. Both methods follow the rules of `poll`: on `Pending` the waker of `cx` is called when
+/// trying again makes sense. An error is final: the device is gone and the stack ends with `NetworkDown`. A packet that
+/// the device can't carry (ENOBUFS, too long) is dropped with `Ok`, like loss on a wire.
+pub trait Device: Send {
+    /// What the device can do. Constant but for the MTU.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Receives one packet into `bufs`.
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<Received>>;
+
+    /// Sends one packet. On `Pending` nothing of it was taken.
+    fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant, packet: &Outgoing<'_>) -> Poll<io::Result<()>>;
+
+    /// A name for messages: `tun usernet0`, `pair`.
+    fn name(&self) -> String;
+}

@@ -1,0 +1,25 @@
+//! What the user's side and the reactor's side of a connection share: two byte rings over reserved memory, readiness,
+//! orders (doorbell bits), an error slot, a snapshot for `info()`.
+//!
+//! Owns every byte of payload. Knows no TCP, no tokio, no clock. `tcb` and `stack` hold [`StackEnd`], `net` holds [`UserEnd`].
+
+mod accept;
+mod doorbell;
+mod info;
+mod memory;
+mod readiness;
+mod ring;
+mod shared;
+mod stack_end;
+mod user_end;
+
+pub use accept::AcceptQueue;
+pub use doorbell::{ConnId, Doorbell, ListenerId, Orders, Rung};
+pub use info::{BufferInfo, ConnInfo, State};
+pub use memory::{Budget, Region};
+pub use readiness::{Readiness, Ready, ReadyEvent, Waiting};
+pub use ring::{Consumer, Producer, ring};
+pub use stack_end::StackEnd;
+pub use user_end::UserEnd;
+
+// pub fn pipe(region: Region, options: SocketOptions) -> (UserEnd, StackEnd)   in shared.rs

@@ -1,0 +1,36 @@
+//! What stands beside a packet when a device takes over part of the work.
+
+/// State of the transport checksum of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Out: computed and in place. In: unknown, must be verified.
+    #[default]
+    Complete,
+    /// The field holds the pseudo-header sum only; whoever puts the packet on a wire adds the bytes from `start`
+    /// and stores the result at `start + offset`. In: the packet never left this machine, nothing to verify.
+    Partial {
+        /// Where summing starts, in bytes from the first byte of the IP header.
+        start: u16,
+        /// Where the result goes, in bytes from `start`.
+        offset: u16,
+    },
+    /// In only: the device has verified it.
+    Verified,
+}
+
+/// Offload metadata of one packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Transport checksum.
+    pub checksum: Checksum,
+    /// TCP payload bytes per packet if this is a large segment to be split; `None` for an ordinary packet.
+    pub segment_size: Option<u16>,
+    /// IP and TCP header bytes; only meaningful with `segment_size`.
+    pub header_len: u16,
+}
+
+/// Completes a partial transport checksum in a copy of a packet (`pcap`, devices without offload).
+/// Does nothing when the offsets lie outside the packet.
+pub fn complete_checksum(_packet: &mut [u8], _offload: Offload) {
+    todo!()
+}
