@@ -2,11 +2,19 @@
 //!
 //! A device moves packets and nothing else: it knows no connections, no sockets, no stack. Called by the reactor.
 
+mod channel;
+mod pair;
+mod queue;
+#[cfg(test)]
+mod testing;
+
 use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll};
 
 use crate::time::Instant;
 pub use crate::wire::{Checksum, Offload};
+pub use channel::{ChannelDevice, ChannelHandle, PacketReceiver, PacketSender, channel};
+pub use pair::{PairEnd, PairOptions, pair, pair_with};
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
