@@ -1,7 +1,14 @@
 //! usernet: a TCP/IP stack inside a tokio program.
 pub mod config;
+pub mod device;
 pub mod error;
 pub mod stats;
 pub mod time;
 pub mod wire;
-pub mod device;
+
+/// The core, for `tests/` and `fuzz/`. No stability promise.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::wire;
+}

@@ -1,5 +1,8 @@
 //! What stands beside a packet when a device takes over part of the work.
 
+use super::checksum::Sum;
+use super::emit::put;
+
 /// State of the transport checksum of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
@@ -30,7 +33,11 @@ pub struct Offload {
 }
 
 /// Completes a partial transport checksum in a copy of a packet (`pcap`, devices without offload).
-/// Does nothing when the offsets lie outside the packet.
-pub fn complete_checksum(_packet: &mut [u8], _offload: Offload) {
-    todo!()
+/// Does nothing when the checksum is not partial or the offsets lie outside the packet.
+pub fn complete_checksum(packet: &mut [u8], offload: Offload) {
+    let Checksum::Partial { start, offset } = offload.checksum else { return };
+    // The field holds the pseudo-header sum and is summed with the rest.
+    let Some(covered) = packet.get_mut(usize::from(start)..) else { return };
+    let checksum = Sum::default().add(covered).checksum();
+    put(covered, usize::from(offset), &checksum.to_be_bytes());
 }

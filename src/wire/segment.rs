@@ -128,6 +128,8 @@ impl SackBlocks {
     /// Keeps the first `len` blocks.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(u8::try_from(len).unwrap_or(u8::MAX));
+        // Equality is derived: what is not a block must be zero.
+        self.blocks.iter_mut().skip(len).for_each(|block| *block = SackBlock::default());
     }
 
     /// Whether there is no block.

@@ -1,5 +1,12 @@
 //! From bytes to [`Packet`]. Every length is checked, every checksum verified here.
 
+mod icmp;
+mod ip;
+mod tcp;
+
+use etherparse::IpNumber;
+
+pub(super) use self::ip::Ip;
 use super::{Checksum, FourTuple, IpInfo, Segment, Seq};
 use crate::stats::DropReason;
 
@@ -65,6 +72,17 @@ pub enum IcmpKind {
 ///
 /// # Errors
 /// The [`DropReason`] under which the packet is counted.
-pub fn parse(_packet: &[u8], _checksum: Checksum) -> Result<Packet<'_>, DropReason> {
-    todo!()
+pub fn parse(packet: &[u8], checksum: Checksum) -> Result<Packet<'_>, DropReason> {
+    let ip = Ip::parse(packet)?;
+    let verify = checksum == Checksum::Complete;
+    let body = match ip.protocol {
+        IpNumber::TCP => tcp::parse(&ip, verify)?,
+        IpNumber::ICMP if ip.info.src.is_ipv4() => icmp::parse_v4(&ip, verify)?,
+        IpNumber::IPV6_ICMP if ip.info.src.is_ipv6() => icmp::parse_v6(&ip, verify)?,
+        _ => return Err(DropReason::Protocol),
+    };
+    Ok(Packet { ip: ip.info, body })
 }
+
+#[cfg(test)]
+mod tests;
