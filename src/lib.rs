@@ -2,6 +2,7 @@
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod pipe;
 pub mod stats;
 pub mod time;
 pub mod wire;
@@ -10,5 +11,6 @@ pub mod wire;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::pipe;
     pub use crate::wire;
 }

@@ -2,6 +2,14 @@
 //! orders (doorbell bits), an error slot, a snapshot for `info()`.
 //!
 //! Owns every byte of payload. Knows no TCP, no tokio, no clock. `tcb` and `stack` hold [`StackEnd`], `net` holds [`UserEnd`].
+//!
+//! ```text
+//!   user task                     Memory (one mapping)                    reactor
+//!   UserEnd ── Producer ──►  [ send ring ]  ── Consumer ──► StackEnd
+//!           ◄── Consumer ──  [ recv ring ]  ◄── Producer ──
+//!           ── Orders ─────►  Doorbell (ConnId) ──────────► take_orders()
+//!           ◄── Readiness ───────────────────────────────── wake(), once per turn
+//! ```
 
 mod accept;
 mod doorbell;
@@ -13,13 +21,12 @@ mod shared;
 mod stack_end;
 mod user_end;
 
-pub use accept::AcceptQueue;
+pub use accept::{AcceptQueue, Accepting};
 pub use doorbell::{ConnId, Doorbell, ListenerId, Orders, Rung};
 pub use info::{BufferInfo, ConnInfo, State};
-pub use memory::{Budget, Region};
-pub use readiness::{Readiness, Ready, ReadyEvent, Waiting};
-pub use ring::{Consumer, Producer, ring};
+pub use memory::{Budget, Region, Side};
+pub use readiness::{Direction, Readiness, Ready, ReadyEvent, Waiting};
+pub use ring::{Consumer, Memory, Producer, Rings, rings, rings_at};
+pub use shared::{TryError, pipe};
 pub use stack_end::StackEnd;
 pub use user_end::UserEnd;
-
-// pub fn pipe(region: Region, options: SocketOptions) -> (UserEnd, StackEnd)   in shared.rs

@@ -1,0 +1,396 @@
+//! [`Producer`] and [`Consumer`]: the two ends of a byte ring, single producer, single consumer, lock-free.
+//!
+//! Owns the positions and the only code that touches payload memory. Never blocks, never wakes anyone, knows no TCP.
+//! `UserEnd` produces into the send ring and consumes the receive ring; `StackEnd` does the reverse.
+//!
+//! ```text
+//!            base         head             tail                      head + capacity
+//!   ──────────┴────────────┴────────────────┴─────────────────────────────┴──────  absolute positions, u64
+//!                          │ consumer reads │ producer writes, in any     │
+//!                          │ [head, tail)   │ order, then publishes       │
+//!
+//!   a position lies at byte (position − base) mod capacity of the buffer
+//! ```
+//!
+//! # Safety argument
+//!
+//! Both ends reach the same mapping through raw pointers; what keeps them apart is the positions.
+//!
+//! 1. *Disjoint.* The consumer hands out `[head, tail)` only, the producer writes `[tail, head + capacity)` only (each
+//!    clamps to that, in release builds too). `head` is stored by the consumer alone and `tail` by the producer alone,
+//!    and each end sees an old value of the other's at worst, which makes its own range smaller, never larger. Two
+//!    distinct positions less than `capacity` apart lie at distinct bytes.
+//! 2. *No reference outlives its range.* `Consumer::slices` borrows the consumer, and only `Consumer::consume`, which
+//!    needs `&mut`, moves `head`; `Producer::free_slices` borrows the producer mutably, so nothing else writes.
+//! 3. *Published.* `tail` is stored with Release after the bytes were written and loaded with Acquire before they are
+//!    read; `head` likewise after they were read and before they are overwritten.
+//! 4. *Rewinding.* Only the producer stores `base`, only when it has seen (Acquire) `head == tail`. The consumer loads
+//!    `tail` first: either it sees the old tail, then its range is empty and `base` is not used, or a tail published
+//!    after the rewind, then Acquire makes the new base visible. While the range is not empty no rewind can happen,
+//!    because `head` is the consumer's own. `base ≤ head` always, so the subtraction does not wrap.
+//! 5. *Unique ends.* [`rings`] consumes the [`Region`] and makes each end once; no end can be cloned.
+//! 6. *Alive and initialised.* Each end holds the [`Memory`], so the mapping outlives it; anonymous pages are zero.
+//!
+//! `loom` checks 1, 3 and 4 (`RUSTFLAGS="--cfg usernet_loom" cargo test --release --lib pipe::ring`).
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+
+#[cfg(not(usernet_loom))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg(usernet_loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
+
+use super::{BufferInfo, Region, Side};
+
+/// Own cache line: each end stores its own position often.
+#[repr(align(64))]
+#[derive(Debug)]
+struct Padded<T>(T);
+
+/// What the producer stores.
+#[derive(Debug)]
+struct ProducerSide {
+    tail: AtomicU64,
+    base: AtomicU64,
+}
+
+/// The positions of one ring.
+#[derive(Debug)]
+struct Positions {
+    head: Padded<AtomicU64>,
+    produced: Padded<ProducerSide>,
+    #[cfg(usernet_loom)]
+    shadow: Vec<loom::cell::UnsafeCell<()>>,
+}
+
+impl Positions {
+    fn starting_at(position: u64, _capacity: usize) -> Positions {
+        Positions {
+            head: Padded(AtomicU64::new(position)),
+            produced: Padded(ProducerSide { tail: AtomicU64::new(position), base: AtomicU64::new(position) }),
+            #[cfg(usernet_loom)]
+            shadow: (0.._capacity).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+        }
+    }
+
+    fn head(&self, order: Ordering) -> u64 {
+        self.head.0.load(order)
+    }
+
+    fn tail(&self, order: Ordering) -> u64 {
+        self.produced.0.tail.load(order)
+    }
+
+    fn base(&self) -> u64 {
+        self.produced.0.base.load(Ordering::Relaxed)
+    }
+}
+
+/// The region of a connection and the positions of its two rings. Shared by the four ends; lives as long as any of them.
+pub struct Memory {
+    region: Region,
+    send: Positions,
+    recv: Positions,
+}
+
+impl Memory {
+    fn positions(&self, side: Side) -> &Positions {
+        match side {
+            Side::Send => &self.send,
+            Side::Recv => &self.recv,
+        }
+    }
+
+    /// The address space under the rings.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Where a ring lies and how much is in it.
+    pub fn info(&self, side: Side) -> BufferInfo {
+        let positions = self.positions(side);
+        // Head first: it never passes a tail loaded later.
+        let head = positions.head(Ordering::Acquire);
+        let fill = distance(head, positions.tail(Ordering::Acquire)).min(self.region.capacity(side));
+        BufferInfo { fill, ..self.region.buffer(side) }
+    }
+
+    /// Cuts `len` bytes (≤ capacity) at `position` into the part before and the part after the end of the buffer.
+    fn cut(&self, side: Side, position: u64, len: usize) -> Cut {
+        let capacity = self.region.capacity(side);
+        let from_base = position.wrapping_sub(self.positions(side).base());
+        // Less than the capacity, which is a usize.
+        let index = usize::try_from(from_base % capacity as u64).unwrap_or(0);
+        let first = len.min(capacity - index);
+        Cut {
+            first: (self.region.start(side).wrapping_add(index), first),
+            second: (self.region.start(side), len - first),
+        }
+    }
+
+    /// Tells loom which bytes are accessed, and how.
+    #[cfg(usernet_loom)]
+    fn trace(&self, side: Side, position: u64, len: usize, writes: bool) {
+        let positions = self.positions(side);
+        for at in position..position + len as u64 {
+            let cell = &positions.shadow[(at - positions.base()) as usize % self.region.capacity(side)];
+            if writes { cell.with_mut(|_| ()) } else { cell.with(|_| ()) }
+        }
+    }
+
+    #[cfg(not(usernet_loom))]
+    fn trace(&self, _side: Side, _position: u64, _len: usize, _writes: bool) {}
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (send, recv) = (self.info(Side::Send), self.info(Side::Recv));
+        f.debug_struct("Memory").field("send", &send).field("recv", &recv).finish()
+    }
+}
+
+/// Two runs of bytes in a buffer; the second begins at its start.
+struct Cut {
+    first: (*mut u8, usize),
+    second: (*mut u8, usize),
+}
+
+/// Bytes between two positions.
+fn distance(from: u64, to: u64) -> usize {
+    usize::try_from(to.wrapping_sub(from)).unwrap_or(usize::MAX)
+}
+
+/// The four ends of a connection's two rings.
+#[derive(Debug)]
+pub struct Rings {
+    /// The memory all four ends hold.
+    pub memory: Arc<Memory>,
+    /// The user's end of the send ring.
+    pub send_producer: Producer,
+    /// The reactor's end of the send ring.
+    pub send_consumer: Consumer,
+    /// The reactor's end of the receive ring.
+    pub recv_producer: Producer,
+    /// The user's end of the receive ring.
+    pub recv_consumer: Consumer,
+}
+
+/// Makes the rings of a connection over its region. Takes the region, so that no byte can belong to two rings.
+pub fn rings(region: Region) -> Rings {
+    rings_at(region, 0)
+}
+
+/// [`rings`] whose positions begin at `position`.
+pub fn rings_at(region: Region, position: u64) -> Rings {
+    let send = Positions::starting_at(position, region.capacity(Side::Send));
+    let recv = Positions::starting_at(position, region.capacity(Side::Recv));
+    let memory = Arc::new(Memory { region, send, recv });
+    let producer = |side| Producer { memory: Arc::clone(&memory), side, written: position };
+    let consumer = |side| Consumer { memory: Arc::clone(&memory), side };
+    Rings {
+        send_producer: producer(Side::Send),
+        send_consumer: consumer(Side::Send),
+        recv_producer: producer(Side::Recv),
+        recv_consumer: consumer(Side::Recv),
+        memory,
+    }
+}
+
+/// The writing end of a ring.
+#[derive(Debug)]
+pub struct Producer {
+    memory: Arc<Memory>,
+    side: Side,
+    /// End of the furthest byte written; beyond `tail` while out-of-order bytes wait in place.
+    written: u64,
+}
+
+impl Producer {
+    fn positions(&self) -> &Positions {
+        self.memory.positions(self.side)
+    }
+
+    /// Own variable: nobody else stores it.
+    fn tail(&self) -> u64 {
+        self.positions().tail(Ordering::Relaxed)
+    }
+
+    /// Size of the buffer in bytes.
+    pub fn capacity(&self) -> usize {
+        self.memory.region.capacity(self.side)
+    }
+
+    /// Published bytes that are not consumed yet.
+    pub fn len(&self) -> usize {
+        distance(self.positions().head(Ordering::Acquire), self.tail())
+    }
+
+    /// Whether everything published has been consumed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that may be written beyond the tail.
+    pub fn free(&self) -> usize {
+        self.capacity().saturating_sub(self.len())
+    }
+
+    /// Where the ring lies and how much is in it.
+    pub fn info(&self) -> BufferInfo {
+        self.memory.info(self.side)
+    }
+
+    /// Goes back to the first byte of the buffer if the ring is empty and nothing waits beyond the tail; otherwise
+    /// changes nothing. Keeps a request/response connection in one page.
+    pub fn rewind(&mut self) {
+        let tail = self.tail();
+        if self.written <= tail && self.positions().base() != tail && self.is_empty() {
+            // Relaxed: made visible by the Release store of the next tail (safety argument, 4).
+            self.positions().produced.0.base.store(tail, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets bytes written beyond the tail: they will be written again.
+    pub fn discard_beyond(&mut self) {
+        self.written = self.tail();
+    }
+
+    /// Copies `data` to `offset` bytes beyond the tail. Not published. What does not fit is ignored.
+    pub fn write_at(&mut self, offset: usize, data: &[u8]) {
+        let [first, second] = self.free_slices(offset, data.len());
+        let len = first.len() + second.len();
+        debug_assert_eq!(len, data.len(), "the caller writes what fits");
+        let (head, rest) = data.split_at_checked(first.len()).unwrap_or((data, &[]));
+        first.copy_from_slice(head);
+        second.copy_from_slice(rest.get(..second.len()).unwrap_or(rest));
+        if len > 0 {
+            self.written = self.written.max(self.tail() + offset as u64 + len as u64);
+        }
+    }
+
+    /// Makes `n` bytes beyond the tail readable; clamped to what is free.
+    pub fn publish(&mut self, n: usize) {
+        let n = n.min(self.free());
+        let tail = self.tail() + n as u64;
+        self.positions().produced.0.tail.store(tail, Ordering::Release);
+    }
+
+    /// Rewinds if it may, copies what fits, publishes it. Returns how much that was.
+    pub fn write(&mut self, data: &[u8]) -> usize {
+        self.rewind();
+        let fits = data.get(..self.free()).unwrap_or(data);
+        self.write_at(0, fits);
+        self.publish(fits.len());
+        fits.len()
+    }
+
+    /// `len` bytes at `offset` beyond the tail, to be filled by the caller; clamped to what is free. Bytes placed here
+    /// beyond the tail do not hold off a rewind or a trim, as those of [`Producer::write_at`] do: publish them at once.
+    pub fn free_slices(&mut self, offset: usize, len: usize) -> [&mut [u8]; 2] {
+        let len = len.min(self.free().saturating_sub(offset));
+        if len == 0 {
+            return [&mut [], &mut []];
+        }
+        let position = self.tail() + offset as u64;
+        self.memory.trace(self.side, position, len, true);
+        let cut = self.memory.cut(self.side, position, len);
+        // SAFETY: [position, position + len) lies in [tail, head + capacity), which the consumer does not touch until
+        // this producer publishes it, for which it needs `&mut self`, borrowed here (1, 2). The two runs are disjoint
+        // and inside the mapping (len ≤ capacity), which `self` keeps alive (6); Acquire in `free` ordered the
+        // consumer's last reads before this (3).
+        unsafe {
+            [
+                std::slice::from_raw_parts_mut(cut.first.0, cut.first.1),
+                std::slice::from_raw_parts_mut(cut.second.0, cut.second.1),
+            ]
+        }
+    }
+
+    /// Gives the pages of the buffer back to the system if nothing is in it, neither published nor beyond the tail.
+    /// Returns whether it did.
+    pub fn trim(&mut self) -> bool {
+        if self.written > self.tail() || !self.is_empty() {
+            return false;
+        }
+        self.rewind();
+        // SAFETY: the ring is empty and only this producer can change that: the consumer's range is empty, so it holds
+        // no reference to a byte of the buffer, and `&mut self` shows that no slice of `free_slices` is alive. Nothing
+        // written is lost: nothing waits beyond the tail. Acquire in `is_empty` ordered the consumer's reads before.
+        unsafe { self.memory.region.forget(self.side) };
+        true
+    }
+}
+
+/// The reading end of a ring.
+#[derive(Debug)]
+pub struct Consumer {
+    memory: Arc<Memory>,
+    side: Side,
+}
+
+impl Consumer {
+    fn positions(&self) -> &Positions {
+        self.memory.positions(self.side)
+    }
+
+    /// Own variable: nobody else stores it.
+    fn head(&self) -> u64 {
+        self.positions().head(Ordering::Relaxed)
+    }
+
+    /// Size of the buffer in bytes.
+    pub fn capacity(&self) -> usize {
+        self.memory.region.capacity(self.side)
+    }
+
+    /// Bytes to read.
+    pub fn len(&self) -> usize {
+        distance(self.head(), self.positions().tail(Ordering::Acquire))
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes the producer may still write.
+    pub fn free(&self) -> usize {
+        self.capacity().saturating_sub(self.len())
+    }
+
+    /// Where the ring lies and how much is in it.
+    pub fn info(&self) -> BufferInfo {
+        self.memory.info(self.side)
+    }
+
+    /// `len` bytes at `offset` beyond the head; clamped to what is there.
+    pub fn slices(&self, offset: usize, len: usize) -> [&[u8]; 2] {
+        // The tail is loaded here, before `cut` loads the base (safety argument, 4).
+        let len = len.min(self.len().saturating_sub(offset));
+        if len == 0 {
+            return [&[], &[]];
+        }
+        let position = self.head() + offset as u64;
+        self.memory.trace(self.side, position, len, false);
+        let cut = self.memory.cut(self.side, position, len);
+        // SAFETY: [position, position + len) lies in [head, tail), which the producer does not write until this consumer
+        // gives it up by `consume`, for which it needs `&mut self`, borrowed here (1, 2). The bytes are inside the
+        // mapping, which `self` keeps alive, and initialised (6); Acquire in `len` made them visible (3).
+        unsafe {
+            [
+                std::slice::from_raw_parts(cut.first.0, cut.first.1),
+                std::slice::from_raw_parts(cut.second.0, cut.second.1),
+            ]
+        }
+    }
+
+    /// Gives `n` bytes back to the producer; clamped to what is there.
+    pub fn consume(&mut self, n: usize) {
+        let head = self.head() + n.min(self.len()) as u64;
+        self.positions().head.0.store(head, Ordering::Release);
+    }
+}

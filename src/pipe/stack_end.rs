@@ -1,0 +1,261 @@
+//! [`StackEnd`]: the reactor's end of a connection.
+//!
+//! Owns the send ring's consumer, the receive ring's producer and the readiness that is to be delivered this turn. Never
+//! waits for the user, decides nothing about TCP: `tcb` reads, writes and acknowledges through it, `stack` adopts, takes
+//! orders and wakes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{PoisonError, TryLockError};
+
+use super::doorbell::{ConnId, Doorbell, Orders};
+use super::ring::{Consumer, Producer};
+use super::shared::{Flags, Link, Shared, lock};
+use super::user_end::is_writable;
+use super::{Budget, BufferInfo, ConnInfo, Ready};
+use crate::config::SocketOptions;
+use crate::error::ConnError;
+
+/// What every waiter hears at the end.
+const ENDED: Ready = Ready::ALL;
+
+/// The reactor's end of a connection. Dropping it before [`StackEnd::finish`] or [`StackEnd::fail`] means that the
+/// reactor died: everything the user does fails with `NetworkDown` from then on.
+#[derive(Debug)]
+pub struct StackEnd {
+    shared: Arc<Shared>,
+    send: Consumer,
+    recv: Producer,
+    /// To be delivered by [`StackEnd::wake`].
+    pending: Ready,
+    /// Bytes taken from the budget for the receive window.
+    promised: usize,
+    /// The connection has its ending.
+    ended: bool,
+}
+
+impl StackEnd {
+    pub(super) fn new(shared: Arc<Shared>, send: Consumer, recv: Producer) -> StackEnd {
+        StackEnd { shared, send, recv, pending: Ready::EMPTY, promised: 0, ended: false }
+    }
+
+    /// The engine takes the connection into its table as `id`. Orders given before ring the bell now.
+    pub fn adopt(&mut self, id: ConnId, doorbell: &Arc<Doorbell>, budget: &Arc<Budget>) {
+        self.shared.adopt(Link { id, doorbell: Arc::clone(doorbell), budget: Arc::clone(budget) });
+    }
+
+    /// What the user has ordered since the last call.
+    pub fn take_orders(&mut self) -> Orders {
+        self.shared.take_orders()
+    }
+
+    /// Whether the owner is gone, also if the order has not been taken yet.
+    pub fn is_dropped(&self) -> bool {
+        self.shared.flags().any(Flags::DROPPED)
+    }
+
+    /// The socket's options.
+    pub fn options(&self) -> SocketOptions {
+        *self.shared.options()
+    }
+
+    /// Bytes queued and not acknowledged.
+    pub fn send_len(&self) -> usize {
+        self.send.len()
+    }
+
+    /// Size of the send buffer in bytes.
+    pub fn send_capacity(&self) -> usize {
+        self.send.capacity()
+    }
+
+    /// Where the send buffer lies and how much is in it.
+    pub fn send_info(&self) -> BufferInfo {
+        self.send.info()
+    }
+
+    /// `len` queued bytes at `offset` beyond SND.UNA; clamped to what is there.
+    pub fn send_slices(&self, offset: usize, len: usize) -> [&[u8]; 2] {
+        self.send.slices(offset, len)
+    }
+
+    /// The peer has acknowledged `n` more bytes: their room and their budget are free again.
+    pub fn send_acked(&mut self, n: usize) {
+        let n = n.min(self.send.len());
+        self.send.consume(n);
+        self.shared.discharge(n);
+        // The other half of the argument in `UserEnd::wait_for_room`.
+        fence(Ordering::SeqCst);
+        if self.shared.writer_waits.load(Ordering::SeqCst) && is_writable(self.send.free(), self.send.capacity()) {
+            self.shared.writer_waits.store(false, Ordering::SeqCst);
+            self.pending |= Ready::WRITABLE;
+        }
+    }
+
+    /// Bytes the user has not read.
+    pub fn recv_len(&self) -> usize {
+        self.recv.len()
+    }
+
+    /// Bytes that may still be received, in order or not.
+    pub fn recv_free(&self) -> usize {
+        self.recv.free()
+    }
+
+    /// Size of the receive buffer in bytes.
+    pub fn recv_capacity(&self) -> usize {
+        self.recv.capacity()
+    }
+
+    /// Where the receive buffer lies and how much is in it.
+    pub fn recv_info(&self) -> BufferInfo {
+        self.recv.info()
+    }
+
+    /// Places bytes at `offset` beyond RCV.NXT. The user does not see them before [`StackEnd::recv_publish`].
+    pub fn recv_write_at(&mut self, offset: usize, data: &[u8]) {
+        self.recv.write_at(offset, data);
+    }
+
+    /// `n` more bytes are in order: the user may read them.
+    pub fn recv_publish(&mut self, n: usize) {
+        if n > 0 {
+            self.recv.publish(n);
+            self.pending |= Ready::READABLE;
+        }
+    }
+
+    /// Goes back to the first byte of the buffer if everything was read and no bytes wait out of order; else nothing.
+    pub fn recv_rewind(&mut self) {
+        self.recv.rewind();
+    }
+
+    /// Out-of-order bytes were given up; they no longer hold off a rewind or a trim.
+    pub fn recv_discard_out_of_order(&mut self) {
+        self.recv.discard_beyond();
+    }
+
+    /// After how many bytes read the user rings READ: min(2·MSS, half the buffer).
+    pub fn set_read_step(&self, bytes: usize) {
+        self.shared.read_step.store(bytes.max(1), Ordering::Relaxed);
+    }
+
+    /// Takes up to `bytes` from the budget for a larger receive window; returns how much the window may grow.
+    pub fn promise(&mut self, bytes: usize) -> usize {
+        let Some(link) = self.shared.link() else { return bytes };
+        let granted = link.budget.take_up_to(bytes);
+        self.promised += granted;
+        granted
+    }
+
+    /// Gives back promises that were kept or withdrawn.
+    pub fn unpromise(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.promised);
+        if let Some(link) = self.shared.link().filter(|_| bytes > 0) {
+            self.promised -= bytes;
+            link.budget.give_back(bytes);
+        }
+    }
+
+    /// Bytes promised and not given back.
+    pub fn promised(&self) -> usize {
+        self.promised
+    }
+
+    /// A writer rang BUDGET: wakes it if there is some now; `false` if not, then ask again later.
+    pub fn retry_budget(&mut self) -> bool {
+        let available = self.shared.link().is_none_or(|link| link.budget.available() > 0);
+        if available {
+            self.pending |= Ready::WRITABLE;
+        }
+        available
+    }
+
+    /// The handshake is complete: the stream is writable, as in tokio. (`AcceptQueue::push` makes it readable too.)
+    pub fn on_established(&mut self, local: SocketAddr, remote: SocketAddr) {
+        {
+            let mut info = lock(&self.shared.info);
+            info.local = Some(local);
+            info.remote = Some(remote);
+        }
+        self.shared.set_flags(Flags::ESTABLISHED);
+        self.pending |= Ready::WRITABLE;
+    }
+
+    /// The peer's FIN is in order and every byte before it published.
+    pub fn on_fin(&mut self) {
+        self.shared.set_flags(Flags::FIN);
+        self.pending |= Ready::READABLE | Ready::READ_CLOSED;
+    }
+
+    /// Our FIN has been placed behind the last byte.
+    pub fn on_write_closed(&mut self) {
+        self.shared.set_flags(Flags::WRITE_SHUT);
+        self.pending |= Ready::WRITABLE | Ready::WRITE_CLOSED;
+    }
+
+    /// The connection failed. The first ending wins. `NetworkDown` is final and fails everything, like a dead reactor.
+    pub fn fail(&mut self, error: ConnError) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if error == ConnError::NetworkDown {
+            self.die();
+            return;
+        }
+        self.shared.fail(error);
+        self.pending |= ENDED;
+    }
+
+    /// The connection is closed in good order. Bytes in the receive buffer stay readable.
+    pub fn finish(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.shared.set_flags(Flags::OVER);
+        self.pending |= ENDED - Ready::ERROR;
+    }
+
+    fn die(&mut self) {
+        self.shared.set_flags(Flags::DEAD);
+        self.shared.readiness.shutdown();
+    }
+
+    /// Shows the user a new snapshot. Skipped if the user is copying the last one right now.
+    pub fn publish_info(&self, info: &ConnInfo) {
+        match self.shared.info.try_lock() {
+            Ok(mut slot) => *slot = *info,
+            Err(TryLockError::Poisoned(slot)) => *PoisonError::into_inner(slot) = *info,
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// Delivers the readiness of this turn; returns how many tasks it woke.
+    pub fn wake(&mut self) -> usize {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() { 0 } else { self.shared.readiness.set(pending) }
+    }
+
+    /// Gives the receive buffer's pages back to the system if it is empty. Returns whether it did.
+    ///
+    /// The send buffer is left alone: its free region belongs to the user's end, which may be copying into it at this
+    /// moment, and the reactor takes no lock that would tell. Its pages go when both ends are gone; until then a
+    /// request/response connection touches one page of it, because the writer rewinds.
+    pub fn trim(&mut self) -> bool {
+        self.recv.trim()
+    }
+}
+
+impl Drop for StackEnd {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.die();
+        }
+        self.wake();
+        // Unread bytes stay resident until the user is gone too, and so does their charge.
+        let unread = self.recv.len().min(self.promised);
+        self.unpromise(self.promised - unread);
+        self.shared.keep_charged(unread);
+    }
+}

@@ -1,0 +1,299 @@
+//! [`UserEnd`]: the user's end of a connection.
+//!
+//! Owns the send ring's producer and the receive ring's consumer, each under a mutex that serialises several callers of
+//! `&self` methods and that the reactor never takes. Never blocks on the reactor. Answers as design.md §7 says, which is
+//! as Linux does; `net` turns that into tokio's API.
+
+use std::fmt;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex};
+
+use super::doorbell::Orders;
+use super::ring::{Consumer, Producer};
+use super::shared::{Flags, Shared, TryError, lock};
+use super::{Budget, BufferInfo, ConnInfo, Readiness, Ready, Side};
+use crate::config::SocketOptions;
+use crate::error::ConnError;
+
+/// The user's end of a connection. Dropping it orders the engine to close (`Orders::DROPPED`).
+pub struct UserEnd {
+    shared: Arc<Shared>,
+    writer: Mutex<Producer>,
+    reader: Mutex<Reader>,
+}
+
+struct Reader {
+    ring: Consumer,
+    /// Bytes read since the reactor was last told.
+    untold: usize,
+}
+
+/// Whether a read takes the bytes away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Take {
+    Consume,
+    Peek,
+}
+
+impl UserEnd {
+    pub(super) fn new(shared: Arc<Shared>, writer: Producer, reader: Consumer) -> UserEnd {
+        UserEnd { shared, writer: Mutex::new(writer), reader: Mutex::new(Reader { ring: reader, untold: 0 }) }
+    }
+
+    /// Hands up to `want` bytes to `sink`, in order, in at most two parts, and consumes them. `Ok(0)` is the end (or
+    /// `want` is 0 and there is something).
+    ///
+    /// Unread bytes come first. Then, if the peer's FIN came, the end; else the error of the connection, once, to
+    /// whoever takes it first; else the end if the connection is over.
+    ///
+    /// # Errors
+    ///
+    /// [`TryError::WouldBlock`] if nothing is there yet; the connection's error; always `NetworkDown` if the reactor died.
+    pub fn try_read_with(&self, want: usize, sink: &mut dyn FnMut(&[u8])) -> Result<usize, TryError> {
+        self.read(want, sink, Take::Consume)
+    }
+
+    /// As [`UserEnd::try_read_with`], and leaves the bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`UserEnd::try_read_with`].
+    pub fn try_peek_with(&self, want: usize, sink: &mut dyn FnMut(&[u8])) -> Result<usize, TryError> {
+        self.read(want, sink, Take::Peek)
+    }
+
+    fn read(&self, want: usize, sink: &mut dyn FnMut(&[u8]), take: Take) -> Result<usize, TryError> {
+        let mut reader = lock(&self.reader);
+        // Before the ring: FIN is flagged after the bytes before it were published, so an empty ring then is the end.
+        let flags = self.shared.flags();
+        if flags.any(Flags::DEAD) {
+            return Err(TryError::Failed(ConnError::NetworkDown));
+        }
+        if reader.ring.is_empty() {
+            drop(reader);
+            return self.read_nothing(flags);
+        }
+        let [first, second] = reader.ring.slices(0, want);
+        for part in [first, second] {
+            if !part.is_empty() {
+                sink(part);
+            }
+        }
+        let n = first.len() + second.len();
+        if take == Take::Consume {
+            reader.ring.consume(n);
+            reader.untold += n;
+            let step = self.shared.read_step.load(Ordering::Relaxed);
+            if reader.untold >= step && !flags.any(Flags::FIN.and(Flags::OVER)) {
+                reader.untold = 0;
+                drop(reader);
+                self.shared.order(Orders::READ);
+            }
+        }
+        Ok(n)
+    }
+
+    fn read_nothing(&self, flags: Flags) -> Result<usize, TryError> {
+        // Linux: after the FIN a read is at the end, also if an error came later (SOCK_DONE); the writer gets the error.
+        if flags.any(Flags::FIN) {
+            return Ok(0);
+        }
+        if flags.any(Flags::OVER) {
+            return self.shared.take_error().map_or(Ok(0), |error| Err(TryError::Failed(error)));
+        }
+        Err(TryError::WouldBlock)
+    }
+
+    /// Queues as much of `bufs` as fits and the stack's memory budget grants. `Ok(0)` only for no bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`TryError::WouldBlock`] if there is no room or no budget; the connection's error, once, to whoever takes it
+    /// first; `BrokenPipe` after that, after [`UserEnd::shutdown_write`] and after the end; always `NetworkDown` if the
+    /// reactor died.
+    pub fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize, TryError> {
+        let mut writer = lock(&self.writer);
+        let flags = self.shared.flags();
+        if flags.any(Flags::DEAD) {
+            return Err(TryError::Failed(ConnError::NetworkDown));
+        }
+        // Linux: a pending error goes before EPIPE, also after an own shutdown (sk_stream_error).
+        if let Some(error) = self.shared.take_error() {
+            return Err(TryError::Failed(error));
+        }
+        if flags.any(Flags::WRITE_SHUT.and(Flags::OVER)) {
+            return Err(TryError::Failed(ConnError::BrokenPipe));
+        }
+        if !flags.any(Flags::ESTABLISHED) {
+            return Err(TryError::WouldBlock);
+        }
+        let (queued, orders) = self.queue(&mut writer, bufs);
+        drop(writer);
+        if !orders.is_empty() {
+            self.shared.order(orders);
+        }
+        let wanted_nothing = bufs.iter().all(|buf| buf.is_empty());
+        if queued == 0 && !wanted_nothing { Err(TryError::WouldBlock) } else { Ok(queued) }
+    }
+
+    /// Copies into the ring. Returns how much, and what the reactor must know.
+    fn queue(&self, writer: &mut Producer, bufs: &[IoSlice<'_>]) -> (usize, Orders) {
+        let wanted = bufs.iter().fold(0_usize, |sum, buf| sum.saturating_add(buf.len()));
+        let mut queued = 0;
+        let mut orders = Orders::NONE;
+        while queued < wanted {
+            let room = writer.free().min(wanted - queued);
+            let granted = self.shared.charge(room);
+            if granted > 0 {
+                writer.rewind();
+                gather(writer, bufs, queued, granted);
+                writer.publish(granted);
+                queued += granted;
+                orders |= Orders::WRITTEN;
+            }
+            if granted < room {
+                orders |= Orders::BUDGET;
+                break;
+            }
+            if queued < wanted && !self.wait_for_room(writer) {
+                break;
+            }
+        }
+        (queued, orders)
+    }
+
+    /// The ring is full: asks to be woken. `true` if there is room by now and nobody may have heard the question.
+    fn wait_for_room(&self, writer: &Producer) -> bool {
+        // The question first, then the look at the head; `StackEnd::send_acked` stores the head first, then looks for
+        // the question. With a SeqCst fence between, one of the two sees the other: no wake-up is lost.
+        self.shared.writer_waits.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        is_writable(writer.free(), writer.capacity())
+    }
+
+    /// No more bytes will be written: the peer gets FIN after the queued ones. Never fails, never blocks.
+    pub fn shutdown_write(&self) {
+        {
+            // Under the writer's lock: no write that began before may publish after the engine has placed the FIN.
+            let _writer = lock(&self.writer);
+            if self.shared.flags().any(Flags::WRITE_SHUT) {
+                return;
+            }
+            self.shared.set_flags(Flags::WRITE_SHUT);
+        }
+        self.shared.order(Orders::SHUTDOWN);
+        // A writer in another task that waits for room learns it by trying (inet_shutdown: sk_state_change).
+        self.shared.readiness.set(Ready::WRITABLE);
+    }
+
+    /// Orders a reset.
+    pub fn abort(&self) {
+        self.shared.order(Orders::ABORT);
+    }
+
+    /// What this end is ready for, and waiting for it.
+    pub fn readiness(&self) -> &Readiness {
+        &self.shared.readiness
+    }
+
+    /// The socket's options.
+    pub fn options(&self) -> SocketOptions {
+        *self.shared.options()
+    }
+
+    /// Changes options and tells the engine.
+    pub fn set_options(&self, change: impl FnOnce(&mut SocketOptions)) {
+        change(&mut self.shared.options());
+        self.shared.order(Orders::OPTIONS);
+    }
+
+    /// The control block as of the reactor's last turn, the send buffer, the receive buffer.
+    pub fn info(&self) -> (ConnInfo, BufferInfo, BufferInfo) {
+        let info = *lock(&self.shared.info);
+        (info, self.shared.memory.info(Side::Send), self.shared.memory.info(Side::Recv))
+    }
+
+    /// Charges the buffers to a stack, as [`super::Region::join`].
+    ///
+    /// # Errors
+    ///
+    /// `ReservedLimit` if the stack's `max_reserved` is spent.
+    pub fn join(&self, budget: &Arc<Budget>) -> Result<(), ConnError> {
+        self.shared.memory.region().join(budget)
+    }
+
+    /// The error of the connection, if nobody has taken it yet. Always `NetworkDown` if the reactor died.
+    pub fn take_error(&self) -> Option<ConnError> {
+        if self.is_dead() {
+            return Some(ConnError::NetworkDown);
+        }
+        self.shared.take_error()
+    }
+
+    /// Our address, once established.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        lock(&self.shared.info).local
+    }
+
+    /// The peer's address, once established.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        lock(&self.shared.info).remote
+    }
+
+    /// Whether the handshake was ever completed.
+    pub fn is_established(&self) -> bool {
+        self.shared.flags().any(Flags::ESTABLISHED)
+    }
+
+    /// Whether the connection has ended, by error or in good order.
+    pub fn is_over(&self) -> bool {
+        self.shared.flags().any(Flags::OVER.and(Flags::DEAD))
+    }
+
+    /// Whether the reactor died before the connection was over: everything fails with `NetworkDown`.
+    pub fn is_dead(&self) -> bool {
+        self.shared.flags().any(Flags::DEAD)
+    }
+}
+
+/// Copies `bufs[skip..skip + len]`, taken as one run of bytes, to the free region.
+fn gather(writer: &mut Producer, bufs: &[IoSlice<'_>], mut skip: usize, len: usize) {
+    let mut done = 0;
+    for buf in bufs {
+        let Some(part) = buf.get(skip..) else {
+            skip -= buf.len();
+            continue;
+        };
+        skip = 0;
+        let part = part.get(..len - done).unwrap_or(part);
+        writer.write_at(done, part);
+        done += part.len();
+        if done == len {
+            return;
+        }
+    }
+}
+
+/// Linux's `sk_stream_is_writeable`: there is room for half of what is queued, so that a writer is not woken per segment.
+pub(super) fn is_writable(free: usize, capacity: usize) -> bool {
+    free > 0 && free >= (capacity - free) / 2
+}
+
+impl Drop for UserEnd {
+    fn drop(&mut self) {
+        self.shared.set_flags(Flags::DROPPED);
+        self.shared.order(Orders::DROPPED);
+    }
+}
+
+impl fmt::Debug for UserEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserEnd")
+            .field("flags", &self.shared.flags())
+            .field("readiness", &self.shared.readiness.event(Ready::ALL).ready)
+            .field("memory", &self.shared.memory)
+            .finish_non_exhaustive()
+    }
+}
