@@ -13,9 +13,7 @@ mod segment;
 mod seq;
 mod split;
 #[cfg(test)]
-mod test_macro;
-#[cfg(test)]
-mod test_packets;
+mod testing;
 
 pub use emit::{MAX_HEADER, emit_echo_reply, emit_tcp};
 pub use offload::{Checksum, Offload, complete_checksum};
@@ -25,4 +23,4 @@ pub use segment::{Flags, FourTuple, Header, IpInfo, Options, SackBlock, SackBloc
 pub use seq::Seq;
 pub use split::split_large;
 #[cfg(test)]
-pub(crate) use test_macro::{ZEROS, seg};
+pub(crate) use testing::{ZEROS, seg};

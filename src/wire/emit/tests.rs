@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::test_packets::{V4, V6, header};
+use crate::wire::testing::{V4, V6, header};
 use crate::wire::{Body, FourTuple, Offload, Options, Packet, Segment, Timestamps, complete_checksum, parse, seg};
 
 static TEXT: [u8; 4000] = {

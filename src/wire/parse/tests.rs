@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::test_packets::{V4, V6, fix_ip, header, packet, wrap};
+use crate::wire::testing::{V4, V6, fix_ip, header, packet, wrap};
 use crate::wire::{Flags, seg};
 
 const COMPLETE: Checksum = Checksum::Complete;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::test_packets::{V4, V6, fix_ip, header};
+use crate::wire::testing::{V4, V6, fix_ip, header};
 use crate::wire::{Body, Flags, MAX_HEADER, Segment, Seq, emit_tcp, parse, seg};
 
 static TEXT: [u8; 9000] = {
