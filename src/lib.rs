@@ -4,6 +4,7 @@ pub mod device;
 pub mod error;
 pub mod pipe;
 pub mod stats;
+pub mod tcb;
 pub mod time;
 pub mod wire;
 
@@ -11,6 +12,5 @@ pub mod wire;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::pipe;
-    pub use crate::wire;
+    pub use crate::{pipe, tcb, time, wire};
 }

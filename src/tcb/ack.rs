@@ -1,0 +1,200 @@
+//! The fifth check of RFC 9293 §3.10.7.4: what an acknowledgment tells us.
+
+use super::congestion::{AckEvent, Congestion, LossEvent};
+use super::input::{Check, DROP};
+use super::recovery::{OnDuplicate, OnNewAck};
+use super::state::Event;
+use super::{Cx, Open};
+use crate::pipe::State;
+use crate::stats::DropReason;
+use crate::wire::{Flags, Segment, Seq};
+
+impl Open {
+    pub(super) fn check_ack(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> Check {
+        if !seg.has(Flags::ACK) {
+            cx.stats.drop_packet(DropReason::BadState);
+            return DROP;
+        }
+        // RFC 5961 §5.2: SND.UNA − MAX.SND.WND =< SEG.ACK =< SND.NXT, and never below the first byte ever sent.
+        let reach = u32::try_from(self.bytes_acked).unwrap_or(u32::MAX).min(self.snd.max_wnd);
+        let too_old = seg.ack.is_before(self.snd.una - reach);
+        if too_old || seg.ack.is_after(self.snd.nxt) {
+            cx.stats.drop_packet(DropReason::BadAck);
+            self.owe_ack_for(cx, seg);
+            return DROP;
+        }
+        self.note_heard(cx);
+        if seg.ack.is_before(self.snd.una) {
+            // An old duplicate: its ACK and window say nothing, its text may still be new.
+            return Check::Continue(());
+        }
+        if self.sack {
+            self.flight.on_sack(cx.now, seg.options.sack.as_slice());
+        }
+        let duplicate = self.is_duplicate(seg);
+        let opened = self.update_window(seg);
+        if seg.ack.is_after(self.snd.una) {
+            self.on_new_ack(cx, seg);
+        } else if duplicate {
+            self.on_duplicate_ack(cx);
+        }
+        if opened {
+            self.on_window_opened(cx);
+        }
+        if self.life.state() == State::Closed {
+            // LAST-ACK: our FIN is acknowledged, the connection is over.
+            return DROP;
+        }
+        Check::Continue(())
+    }
+
+    /// The peer lives: idle timers start again.
+    fn note_heard(&mut self, cx: &Cx<'_>) {
+        self.last_heard = cx.now;
+        self.attempts.keepalives = 0;
+        self.arm_keepalive(cx.now);
+        // RFC 9293 §3.8.6.1 (MUST-37): as long as the peer answers probes, the connection stays open.
+        if self.snd.wnd == 0 {
+            self.attempts.timeouts = 0;
+        }
+    }
+
+    /// RFC 5681 §2: data outstanding, no text, no SYN or FIN, ACK of SND.UNA, window unchanged.
+    fn is_duplicate(&self, seg: &Segment<'_>) -> bool {
+        seg.is_empty()
+            && seg.ack == self.snd.una
+            && self.snd.outstanding() > 0
+            && u32::from(seg.wnd) << self.snd.wscale == self.snd.wnd
+    }
+
+    /// RFC 9293 §3.10.7.4: SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK). Returns whether a window
+    /// too small to send into has become larger.
+    fn update_window(&mut self, seg: &Segment<'_>) -> bool {
+        let newer =
+            self.snd.wl1.is_before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.is_at_or_before(seg.ack));
+        if !newer {
+            return false;
+        }
+        let (old_edge, old_wnd) = (self.snd.una + self.snd.wnd, self.snd.wnd);
+        self.snd.wnd = u32::from(seg.wnd) << self.snd.wscale;
+        self.snd.max_wnd = self.snd.max_wnd.max(self.snd.wnd);
+        self.snd.wl1 = seg.seq;
+        self.snd.wl2 = seg.ack;
+        let edge = seg.ack + self.snd.wnd;
+        edge.is_after(old_edge) && old_wnd < u32::from(self.snd.mss)
+    }
+
+    /// The window was closed and is open again: what probes carried may have been refused, so it is sent anew at once.
+    fn on_window_opened(&mut self, cx: &Cx<'_>) {
+        self.attempts.probes = 0;
+        self.attempts.timeouts = 0;
+        self.probe_owed = false;
+        self.rtt.reset_backoff();
+        if self.flight.is_empty() {
+            self.timers.retransmit = None;
+            self.attempts.since = None;
+        } else {
+            self.flight.mark_all_lost();
+            self.arm_retransmit(cx.now);
+        }
+    }
+
+    /// SND.UNA < SEG.ACK =< SND.NXT.
+    fn on_new_ack(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) {
+        let in_flight_before = self.flight.bytes_in_flight();
+        let mss = u32::from(self.snd.mss);
+        let fin_acked = self.snd.fin.is_some_and(|fin| seg.ack.is_after(fin));
+        let acked = seg.ack.saturating_offset_from(self.snd.una);
+        let text = acked.saturating_sub(u32::from(fin_acked));
+        let report = self.flight.on_ack(cx.now, seg.ack);
+        self.pipe.send_acked(text as usize);
+        self.snd.una = seg.ack;
+        self.bytes_acked = self.bytes_acked.saturating_add(u64::from(text));
+        self.snd.small_end = self.snd.small_end.filter(|end| end.is_after(seg.ack));
+        self.attempts.timeouts = 0;
+        self.soft_error = None;
+
+        let sample = report.rtt.or_else(|| self.rtt_from_echo(cx, seg));
+        if let Some(rtt) = sample {
+            // RFC 7323 App. G: several samples a round trip must not shorten the memory of the estimator.
+            let expected = in_flight_before.div_ceil(2 * mss).max(1);
+            self.rtt.on_sample_scaled(rtt, expected);
+        }
+        // RFC 6298 §5.7 with Karn's rule: the back-off stands until an unambiguous sample; a new ACK is one for the
+        // timer's purpose, as in Linux (icsk_backoff = 0 in tcp_clean_rtx_queue).
+        self.rtt.reset_backoff();
+
+        let mut restart_timer = true;
+        match self.recovery.on_new_ack(seg.ack) {
+            OnNewAck::Normal => {}
+            OnNewAck::Partial { first } => {
+                self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
+                self.flight.mark_first_lost(mss);
+                restart_timer = first;
+            }
+            OnNewAck::Exit => self.congestion.on_recovery_exit(cx.now, self.snd.outstanding()),
+        }
+        self.congestion.on_ack(&AckEvent {
+            now: cx.now,
+            acked,
+            in_flight_before,
+            in_flight: self.flight.bytes_in_flight(),
+            rtt: sample,
+            rate: report.rate,
+            cwnd_limited: self.cwnd_limited,
+            in_recovery: self.recovery.is_active(),
+        });
+        if self.flight.is_empty() {
+            self.timers.retransmit = None;
+            self.attempts.since = None;
+            self.attempts.probes = 0;
+        } else {
+            self.attempts.since = Some(cx.now);
+            if restart_timer {
+                // RFC 6298 §5.3.
+                self.arm_retransmit(cx.now);
+            }
+        }
+        if fin_acked {
+            self.on_fin_acked(cx);
+        }
+    }
+
+    /// RFC 7323 §4.1: the echo of a timestamp we sent, when Karn's rule forbids the better sample.
+    fn rtt_from_echo(&self, cx: &Cx<'_>, seg: &Segment<'_>) -> Option<std::time::Duration> {
+        let ts = self.timestamps.and(seg.options.timestamps)?;
+        let elapsed = Seq::new(self.id.ts_val(cx.now)).offset_from(Seq::new(ts.ecr))?;
+        // A sample longer than the connection can have waited is a lie or a wrapped clock.
+        let limit = cx.config.rto_max.saturating_mul(2);
+        Some(std::time::Duration::from_millis(u64::from(elapsed))).filter(|rtt| ts.ecr != 0 && *rtt <= limit)
+    }
+
+    fn on_duplicate_ack(&mut self, cx: &Cx<'_>) {
+        match self.recovery.on_duplicate(self.snd.una, self.snd.nxt) {
+            OnDuplicate::Wait => {}
+            OnDuplicate::FastRetransmit => {
+                self.congestion.on_loss(cx.now, LossEvent::DupAck { flight_size: self.snd.outstanding() });
+                self.flight.mark_first_lost(u32::from(self.snd.mss));
+            }
+            OnDuplicate::Inflate => self.congestion.on_loss(cx.now, LossEvent::ExtraDupAck),
+        }
+    }
+
+    fn on_fin_acked(&mut self, cx: &Cx<'_>) {
+        self.life.on(Event::FinAcked);
+        match self.life.state() {
+            State::FinWait2 => self.arm_fin_wait2(cx),
+            State::Closed => {
+                self.timers.clear();
+                self.pipe.finish();
+            }
+            _ => {}
+        }
+    }
+
+    /// Sequence number at which new text begins, for tests and traces.
+    #[cfg(test)]
+    pub(super) fn snd_nxt(&self) -> Seq {
+        self.snd.nxt
+    }
+}

@@ -1,0 +1,123 @@
+//! When a duplicate ACK means loss: fast retransmit, fast recovery, limited transmit (RFC 5681 §3.2, RFC 6582, RFC 3042).
+//! How much to send then is `congestion`'s business.
+
+use crate::wire::Seq;
+
+/// RFC 5681 §3.2: three duplicates.
+const DUP_THRESH: u32 = 3;
+
+/// The state of loss recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    dup_acks: u32,
+    /// RFC 6582 §3.2: SND.NXT when recovery (or the last timeout) began.
+    recover: Seq,
+    in_recovery: bool,
+    partial_acks: u32,
+}
+
+/// What a duplicate ACK asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// Limited transmit at most.
+    Wait,
+    /// Enter fast recovery: retransmit the first segment.
+    FastRetransmit,
+    /// One more segment has left the network.
+    Inflate,
+}
+
+/// What a new ACK means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNewAck {
+    /// No recovery under way.
+    Normal,
+    /// A partial ACK: the next segment is lost too.
+    Partial {
+        /// RFC 6582 §3.2 step 3: only the first partial ACK resets the retransmission timer.
+        first: bool,
+    },
+    /// Everything sent before recovery is acknowledged.
+    Exit,
+}
+
+impl Recovery {
+    /// Nothing has been lost yet.
+    pub const fn new(snd_una: Seq) -> Recovery {
+        Recovery { dup_acks: 0, recover: snd_una, in_recovery: false, partial_acks: 0 }
+    }
+
+    /// Whether fast recovery is under way.
+    pub const fn is_active(&self) -> bool {
+        self.in_recovery
+    }
+
+    /// Segments beyond cwnd that limited transmit allows: two, for the first two duplicates (RFC 3042 §2).
+    pub fn limited_transmit(&self) -> u32 {
+        if self.in_recovery { 0 } else { self.dup_acks.min(2) }
+    }
+
+    /// A duplicate ACK by the definition of RFC 5681 §2.
+    pub fn on_duplicate(&mut self, una: Seq, nxt: Seq) -> OnDuplicate {
+        self.dup_acks = self.dup_acks.saturating_add(1);
+        if self.in_recovery {
+            return OnDuplicate::Inflate;
+        }
+        // RFC 6582 §3.2 step 2: duplicates caused by our own retransmissions after a timeout don't count.
+        if self.dup_acks == DUP_THRESH && una.is_at_or_after(self.recover) {
+            self.in_recovery = true;
+            self.recover = nxt;
+            self.partial_acks = 0;
+            return OnDuplicate::FastRetransmit;
+        }
+        OnDuplicate::Wait
+    }
+
+    /// SND.UNA has moved to `una`.
+    pub fn on_new_ack(&mut self, una: Seq) -> OnNewAck {
+        self.dup_acks = 0;
+        if !self.in_recovery {
+            return OnNewAck::Normal;
+        }
+        if una.is_at_or_after(self.recover) {
+            self.in_recovery = false;
+            return OnNewAck::Exit;
+        }
+        self.partial_acks = self.partial_acks.saturating_add(1);
+        OnNewAck::Partial { first: self.partial_acks == 1 }
+    }
+
+    /// A retransmission timeout (RFC 6582 §3.2 step 4).
+    pub fn on_timeout(&mut self, nxt: Seq) {
+        *self = Recovery { dup_acks: 0, recover: nxt, in_recovery: false, partial_acks: 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_duplicates_enter_and_the_recovery_point_ends_it() {
+        let (una, nxt) = (Seq::new(u32::MAX - 10), Seq::new(5_000));
+        let mut recovery = Recovery::new(una);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::Wait);
+        assert_eq!(recovery.limited_transmit(), 1);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::Wait);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::FastRetransmit);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::Inflate);
+        assert_eq!(recovery.on_new_ack(Seq::new(100)), OnNewAck::Partial { first: true });
+        assert_eq!(recovery.on_new_ack(Seq::new(200)), OnNewAck::Partial { first: false });
+        assert_eq!(recovery.on_new_ack(nxt), OnNewAck::Exit);
+        assert!(!recovery.is_active());
+    }
+
+    #[test]
+    fn duplicates_after_a_timeout_do_not_enter_recovery() {
+        let mut recovery = Recovery::new(Seq::new(0));
+        recovery.on_timeout(Seq::new(1_000));
+        for _ in 0..10 {
+            assert_eq!(recovery.on_duplicate(Seq::new(500), Seq::new(1_000)), OnDuplicate::Wait);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The seventh and eighth checks of RFC 9293 §3.10.7.4: text and FIN. Text lands in the receive ring at once, in order or not.
+
+use std::ops::ControlFlow;
+
+use super::input::Check;
+use super::recv::{Room, choose_window};
+use super::send::announced_mss;
+use super::state::Event;
+use super::{Cx, Open, Verdict};
+use crate::error::ConnError;
+use crate::pipe::State;
+use crate::stats::DropReason;
+use crate::wire::{Flags, Segment};
+
+/// Bytes of text that are full-sized before any has been seen (Linux's TCP_MSS_DEFAULT for `rcv_mss`).
+const ASSUMED_MSS: u16 = 536;
+
+impl Open {
+    /// Seventh, process the segment text.
+    pub(super) fn check_text(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> Check {
+        if seg.payload.is_empty() {
+            return Check::Continue(());
+        }
+        if self.life.has_received_fin() {
+            // Trimmed to the FIN already; whatever is left lies before it and has been taken.
+            self.owed.owe(self.rcv.nxt);
+            return Check::Continue(());
+        }
+        if self.orphaned {
+            // RFC 9293 §3.10.7.4 and §3.6.1: nobody will read it. Linux: tcp_rcv_state_process, TCPABORTONDATA.
+            cx.stats.drop_packet(DropReason::NoSocket);
+            self.end(ConnError::Aborted);
+            return ControlFlow::Break(Verdict::Reset);
+        }
+        let offset = seg.seq.saturating_offset_from(self.rcv.nxt);
+        let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
+        self.rcv.mss = self.rcv.mss.max(u16::try_from(seg.payload.len()).unwrap_or(u16::MAX).min(mss));
+        if offset == 0 && self.rcv.assembler.is_empty() {
+            self.pipe.recv_rewind();
+            self.pipe.recv_write_at(0, seg.payload);
+            self.on_text_in_order(cx, seg.text_len());
+        } else {
+            self.on_text_with_holes(cx, seg, offset);
+        }
+        Check::Continue(())
+    }
+
+    /// RFC 5681 §4.2: out of order, or filling a gap: an ACK of its own either way.
+    fn on_text_with_holes(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>, offset: u32) {
+        let end = offset.saturating_add(seg.text_len());
+        let pipe = &mut self.pipe;
+        let taken = self.rcv.assembler.insert(offset, end, &mut |start, len| {
+            let from = start.saturating_sub(offset) as usize;
+            let part = seg.payload.get(from..from.saturating_add(len as usize)).unwrap_or_default();
+            pipe.recv_write_at(start as usize, part);
+        });
+        if taken.is_err() {
+            cx.stats.drop_packet(DropReason::TooManyRanges);
+        } else if offset == 0 {
+            let further = self.rcv.assembler.advance(end);
+            self.on_text_in_order(cx, end.saturating_add(further));
+        }
+        self.owed.owe(self.rcv.nxt);
+    }
+
+    /// `len` bytes at RCV.NXT are in the ring.
+    fn on_text_in_order(&mut self, cx: &Cx<'_>, len: u32) {
+        self.pipe.recv_publish(len as usize);
+        self.rcv.nxt += len;
+        self.bytes_received = self.bytes_received.saturating_add(u64::from(len));
+        self.rcv.unacked = self.rcv.unacked.saturating_add(len);
+        self.tune_window(cx, len as usize);
+        // RFC 9293 §3.8.6.3 (MUST-40, SHLD-19): at least every second full-sized segment, and within the delay.
+        let full = u32::from(self.rcv.mss.max(ASSUMED_MSS));
+        if self.options.quickack || self.rcv.unacked >= 2 * full {
+            self.owed.owe_shared();
+        } else if self.timers.delayed_ack.is_none() {
+            self.timers.delayed_ack = Some(cx.now + cx.config.delayed_ack);
+        }
+    }
+
+    /// Receive window auto-tuning: the promise doubles when the peer fills half of it within two round trips and the user
+    /// keeps up (after Linux's tcp_rcv_space_adjust). Every byte is taken from the stack's budget first.
+    fn tune_window(&mut self, cx: &Cx<'_>, len: usize) {
+        let capacity = self.pipe.recv_capacity();
+        let (since, bytes) = &mut self.rcv.measured;
+        *bytes = bytes.saturating_add(len);
+        if self.rcv.granted >= capacity {
+            return;
+        }
+        let period = self.rtt.srtt().unwrap_or_default().max(std::time::Duration::from_millis(10)) * 2;
+        if cx.now.since(*since) > period {
+            self.rcv.measured = (cx.now, len);
+        } else if *bytes >= self.rcv.granted / 2 && self.pipe.recv_len() <= self.rcv.granted / 2 {
+            let more = self.rcv.granted.min(capacity - self.rcv.granted);
+            self.rcv.granted += self.pipe.promise(more);
+            self.rcv.measured = (cx.now, 0);
+        }
+    }
+
+    /// Eighth, check the FIN bit.
+    pub(super) fn check_fin(&mut self, seg: &Segment<'_>) {
+        if seg.has(Flags::FIN) {
+            let at = seg.seq + seg.text_len();
+            // What was taken beyond the FIN is not part of the stream; whoever sent it contradicts himself.
+            let beyond = self.rcv.assembler.highest().is_some_and(|end| (self.rcv.nxt + end).is_after(at));
+            if self.rcv.fin.is_none() && !beyond {
+                self.rcv.fin = Some(at);
+            }
+            if self.life.has_received_fin() {
+                // A repeated FIN: its ACK was lost.
+                self.owed.owe(self.rcv.nxt);
+            }
+        }
+        if self.rcv.fin != Some(self.rcv.nxt) || self.life.has_received_fin() {
+            return;
+        }
+        self.rcv.nxt += 1;
+        self.rcv.adv = self.rcv.adv.max(self.rcv.nxt);
+        self.pipe.on_fin();
+        self.owed.owe_shared();
+        self.life.on(Event::FinArrives);
+    }
+
+    /// The window field of the next segment; moves RCV.ADV, never to the left.
+    pub(super) fn advertise(&mut self) -> u16 {
+        let (edge, field) = self.window();
+        self.rcv.adv = self.rcv.nxt + edge;
+        field
+    }
+
+    /// The right edge, from RCV.NXT, that the next segment would tell, and its window field.
+    pub(super) fn window(&self) -> (u32, u16) {
+        // After the FIN nothing more is expected; the promise simply stands.
+        let free = if self.life.has_received_fin() { self.rcv.wnd() as usize } else { self.pipe.recv_free() };
+        let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
+        let room = Room {
+            free,
+            wanted: self.rcv.granted.saturating_sub(self.pipe.recv_len()),
+            capacity: self.rcv.granted,
+            mss,
+        };
+        choose_window(self.rcv.wnd(), room, self.rcv.wscale)
+    }
+
+    /// The user has read: tell the peer if the window opens by two segments or half the buffer (RFC 9293 §3.8.6.2.2).
+    pub(super) fn on_read(&mut self) {
+        let (edge, _) = self.window();
+        let step =
+            (2 * u32::from(self.rcv.mss.max(ASSUMED_MSS))).min(u32::try_from(self.rcv.granted / 2).unwrap_or(u32::MAX));
+        let opened = edge.saturating_sub(self.rcv.wnd()) >= step.max(1);
+        if opened && self.life.state() != State::Closed && !self.life.has_received_fin() {
+            self.owed.owe_shared();
+        }
+    }
+}

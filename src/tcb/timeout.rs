@@ -1,0 +1,102 @@
+//! What deadlines do: retransmission, persist, delayed ACK, keepalive, the end of orphans.
+
+use std::time::Duration;
+
+use super::congestion::{Congestion, LossEvent};
+use super::timer::Timer;
+use super::{Cx, Open};
+use crate::error::ConnError;
+use crate::pipe::State;
+use crate::time::Instant;
+
+impl Open {
+    pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
+        while self.life.state() != State::Closed {
+            let Some(timer) = self.timers.take_due(cx.now) else { break };
+            match timer {
+                Timer::Lifetime => self.on_lifetime_over(cx),
+                Timer::Retransmit => self.on_retransmit_timeout(cx),
+                Timer::DelayedAck => self.owed.owe_shared(),
+                Timer::Keepalive => self.on_keepalive_timeout(cx),
+            }
+        }
+    }
+
+    /// Linger or FIN-WAIT-2 of an orphan is over. In FIN-WAIT-2 nothing is owed to the peer; else it gets a RST.
+    fn on_lifetime_over(&mut self, cx: &mut Cx<'_>) {
+        if self.life.state() == State::FinWait2 {
+            self.end(ConnError::TimedOut);
+        } else {
+            self.abort(cx, ConnError::TimedOut);
+        }
+    }
+
+    /// RFC 6298 §5.4–5.7; with nothing in flight, the persist timer of RFC 9293 §3.8.6.1.
+    fn on_retransmit_timeout(&mut self, cx: &mut Cx<'_>) {
+        cx.stats.timeouts += 1;
+        if self.must_give_up(cx) {
+            let error = self.soft_error.unwrap_or(ConnError::TimedOut);
+            self.abort(cx, error);
+            return;
+        }
+        self.attempts.timeouts = self.attempts.timeouts.saturating_add(1);
+        if self.snd.wnd == 0 || self.flight.is_empty() {
+            // A closed window is not congestion: one segment goes out, as a probe (MUST-36).
+            self.attempts.probes = self.attempts.probes.saturating_add(1);
+            self.flight.mark_first_lost(u32::from(self.snd.mss));
+            self.probe_owed = true;
+        } else {
+            let first = self.attempts.timeouts == 1;
+            self.congestion.on_loss(cx.now, LossEvent::Timeout { first, flight_size: self.snd.outstanding() });
+            self.recovery.on_timeout(self.snd.nxt);
+            self.flight.mark_all_lost();
+        }
+        self.rtt.on_timeout();
+        self.arm_retransmit(cx.now);
+    }
+
+    /// RFC 9293 §3.8.3 (R2), RFC 5482 user timeout, orphans (reliability.md A14, A27).
+    fn must_give_up(&self, cx: &Cx<'_>) -> bool {
+        let waited = self.attempts.since.map_or(Duration::ZERO, |since| cx.now.since(since));
+        if let Some(limit) = self.options.user_timeout {
+            return waited >= limit;
+        }
+        let limit = if self.orphaned { cx.config.orphan_retries } else { cx.config.retries };
+        self.attempts.timeouts >= limit || (self.orphaned && self.attempts.probes >= limit)
+    }
+
+    /// Arms the retransmission (or persist) timer, cut short by the user timeout.
+    pub(super) fn arm_retransmit(&mut self, now: Instant) {
+        let since = *self.attempts.since.get_or_insert(now);
+        let at = now + self.rtt.rto();
+        let limit = self.options.user_timeout.map(|limit| (since + limit).max(now));
+        self.timers.retransmit = Some(limit.map_or(at, |limit| at.min(limit)));
+    }
+
+    /// RFC 9293 §3.8.4: probes only when nothing else would find out that the peer is gone.
+    pub(super) fn arm_keepalive(&mut self, now: Instant) {
+        let params = self.options.keepalive_params;
+        let wait = if self.attempts.keepalives == 0 { params.idle } else { params.interval };
+        self.timers.keepalive = (self.options.keepalive && !self.orphaned).then(|| now + wait);
+    }
+
+    fn on_keepalive_timeout(&mut self, cx: &mut Cx<'_>) {
+        if self.snd.outstanding() > 0 || self.unsent() > 0 {
+            // The retransmission timer is on the case.
+            self.arm_keepalive(cx.now);
+            return;
+        }
+        let exhausted = match self.options.user_timeout {
+            // RFC 5482 as Linux: the user timeout overrides the count of probes.
+            Some(limit) => self.attempts.keepalives > 0 && cx.now.since(self.last_heard) >= limit,
+            None => self.attempts.keepalives >= self.options.keepalive_params.count,
+        };
+        if exhausted {
+            self.abort(cx, self.soft_error.unwrap_or(ConnError::TimedOut));
+            return;
+        }
+        self.attempts.keepalives += 1;
+        self.keepalive_owed = true;
+        self.arm_keepalive(cx.now);
+    }
+}

@@ -1,0 +1,57 @@
+//! The timers of one connection: deadlines, nothing more. The engine keeps one entry per connection, the earliest.
+
+use crate::time::Instant;
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// Retransmission (something is in flight) or persist (nothing is, and the window is closed).
+    Retransmit,
+    /// A delayed ACK.
+    DelayedAck,
+    /// Keepalive: idle time is over or a probe went unanswered.
+    Keepalive,
+    /// The end of an orphan: FIN-WAIT-2 or linger.
+    Lifetime,
+}
+
+/// Deadlines; `None` is not armed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timers {
+    /// See [`Timer::Retransmit`].
+    pub retransmit: Option<Instant>,
+    /// See [`Timer::DelayedAck`].
+    pub delayed_ack: Option<Instant>,
+    /// See [`Timer::Keepalive`].
+    pub keepalive: Option<Instant>,
+    /// See [`Timer::Lifetime`].
+    pub lifetime: Option<Instant>,
+}
+
+impl Timers {
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        [self.retransmit, self.delayed_ack, self.keepalive, self.lifetime].into_iter().flatten().min()
+    }
+
+    /// Takes one timer that is due, disarming it.
+    pub fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        let due = |slot: &mut Option<Instant>| slot.take_if(|at| *at <= now).is_some();
+        if due(&mut self.lifetime) {
+            Some(Timer::Lifetime)
+        } else if due(&mut self.retransmit) {
+            Some(Timer::Retransmit)
+        } else if due(&mut self.delayed_ack) {
+            Some(Timer::DelayedAck)
+        } else if due(&mut self.keepalive) {
+            Some(Timer::Keepalive)
+        } else {
+            None
+        }
+    }
+
+    /// Disarms everything.
+    pub fn clear(&mut self) {
+        *self = Timers::default();
+    }
+}
