@@ -101,6 +101,7 @@ impl<'a> Ip<'a> {
 /// Walks the extension headers that do not change what the packet is; returns the upper layer.
 fn skip_extensions(mut next: IpNumber, packet: &[u8]) -> Result<(IpNumber, &[u8]), DropReason> {
     let mut rest = packet;
+    // The last round only finds the upper layer behind the eighth header.
     for walked in 0..=MAX_EXTENSIONS {
         match next {
             // RFC 8200 §4.3: only directly after the IPv6 header.
@@ -109,9 +110,6 @@ fn skip_extensions(mut next: IpNumber, packet: &[u8]) -> Result<(IpNumber, &[u8]
             // Atomic fragments too. Deviates from RFC 6946 §4: they are legal, but nobody needs to send one.
             IpNumber::IPV6_FRAGMENTATION_HEADER => return Err(DropReason::Fragment),
             _ => return Ok((next, rest)),
-        }
-        if walked == MAX_EXTENSIONS {
-            break;
         }
         let extension = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| DropReason::Truncated)?;
         rest = rest.get(extension.slice().len()..).ok_or(DropReason::Truncated)?;
