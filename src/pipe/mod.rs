@@ -29,4 +29,4 @@ pub use readiness::{Direction, Readiness, Ready, ReadyEvent, Waiting};
 pub use ring::{Consumer, Memory, Producer, Rings, rings, rings_at};
 pub use shared::{TryError, pipe};
 pub use stack_end::StackEnd;
-pub use user_end::UserEnd;
+pub use user_end::{UserEnd, Watch};

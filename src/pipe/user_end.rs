@@ -211,8 +211,12 @@ impl UserEnd {
 
     /// The control block as of the reactor's last turn, the send buffer, the receive buffer.
     pub fn info(&self) -> (ConnInfo, BufferInfo, BufferInfo) {
-        let info = *lock(&self.shared.info);
-        (info, self.shared.memory.info(Side::Send), self.shared.memory.info(Side::Recv))
+        info(&self.shared)
+    }
+
+    /// A look at the connection from elsewhere.
+    pub fn watch(&self) -> Watch {
+        Watch { shared: Arc::clone(&self.shared) }
     }
 
     /// Charges the buffers to a stack, as [`super::Region::join`].
@@ -255,6 +259,31 @@ impl UserEnd {
     /// Whether the reactor died before the connection was over: everything fails with `NetworkDown`.
     pub fn is_dead(&self) -> bool {
         self.shared.flags().any(Flags::DEAD)
+    }
+}
+
+fn info(shared: &Shared) -> (ConnInfo, BufferInfo, BufferInfo) {
+    let info = *lock(&shared.info);
+    (info, shared.memory.info(Side::Send), shared.memory.info(Side::Recv))
+}
+
+/// Sees what [`UserEnd::info`] sees, without being an owner: the connection closes as if nobody looked. Its memory stays
+/// mapped while somebody does.
+#[derive(Clone)]
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// As [`UserEnd::info`].
+    pub fn info(&self) -> (ConnInfo, BufferInfo, BufferInfo) {
+        info(&self.shared)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("info", &self.info().0).finish_non_exhaustive()
     }
 }
 
