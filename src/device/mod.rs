@@ -3,10 +3,15 @@
 //! A device moves packets and nothing else: it knows no connections, no sockets, no stack. Called by the reactor.
 
 mod channel;
+mod fault;
 mod pair;
+#[cfg(feature = "pcap")]
+mod pcap;
 mod queue;
 #[cfg(test)]
 mod testing;
+#[cfg(all(feature = "tun", target_os = "linux"))]
+pub mod tun;
 
 use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll};
@@ -14,7 +19,12 @@ use std::task::{Context, Poll};
 use crate::time::Instant;
 pub use crate::wire::{Checksum, Offload};
 pub use channel::{ChannelDevice, ChannelHandle, PacketReceiver, PacketSender, channel};
+pub use fault::{BurstLoss, Fault, FaultConfig, FaultHandle, FaultStats, RateLimit};
 pub use pair::{PairEnd, PairOptions, pair, pair_with};
+#[cfg(feature = "pcap")]
+pub use pcap::{Pcap, PcapHandle};
+#[cfg(all(feature = "tun", target_os = "linux"))]
+pub use tun::{Tun, TunBuilder};
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

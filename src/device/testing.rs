@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::{Device, Offload, Outgoing, Received};
 use crate::time::Instant;
+use crate::wire::{Body, Checksum, Flags, Header, MAX_HEADER, Options, Seq, emit_tcp, parse};
 
 /// Counts how often it was woken.
 #[derive(Debug, Default)]
@@ -79,4 +80,37 @@ pub(super) fn failure<T>(poll: Poll<io::Result<T>>) -> Option<io::ErrorKind> {
         Poll::Ready(Err(error)) => Some(error.kind()),
         _ => None,
     }
+}
+
+/// A large TCP segment with 3,000 bytes of text to be split every 1,000, checksum unfinished.
+pub(super) fn large_segment() -> (Vec<u8>, Offload) {
+    let text: Vec<u8> = (0..3_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let header = Header {
+        local: "10.0.0.1:1000".parse().unwrap(),
+        remote: "10.0.0.2:2000".parse().unwrap(),
+        hop_limit: 64,
+        traffic_class: 0,
+        seq: Seq::new(u32::MAX - 1_500),
+        ack: Seq::new(7),
+        flags: Flags::ACK | Flags::PSH,
+        wnd: 1_000,
+        options: Options::default(),
+    };
+    let mut bytes = [0; MAX_HEADER];
+    let (len, checksum) = emit_tcp(&mut bytes, &header, [&text, &[]], true);
+    let offload = Offload { checksum, segment_size: Some(1_000), header_len: u16::try_from(len).unwrap() };
+    ([&bytes[..len], &text].concat(), offload)
+}
+
+/// Checks that `packets` are what a plain wire would carry for [`large_segment`].
+pub(super) fn assert_split(packets: &[Vec<u8>]) {
+    let mut text = Vec::new();
+    for (n, packet) in packets.iter().enumerate() {
+        let parsed = parse(packet, Checksum::Complete).expect("a checksum or length is wrong");
+        let Body::Tcp { seg, .. } = parsed.body else { panic!("not TCP") };
+        assert_eq!(seg.seq, Seq::new(u32::MAX - 1_500) + u32::try_from(n * 1_000).unwrap());
+        assert_eq!(seg.payload.len(), 1_000);
+        text.extend_from_slice(seg.payload);
+    }
+    assert!(large_segment().0.ends_with(&text) && text.len() == 3_000);
 }

@@ -1,0 +1,174 @@
+//! [`TunBuilder`]: from wishes to a configured interface, every wish checked before anything is created.
+//!
+//! Owns nothing after `build`. Called by users of [`Tun`].
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{MAX_MTU, Tun, failed, link, sys, vnet};
+
+/// IFNAMSIZ without the final zero.
+const MAX_NAME: usize = 15;
+/// RFC 791 §3.1: every internet module must forward 68 octets unfragmented.
+const MIN_MTU: usize = 68;
+/// RFC 8200 §5.
+const MIN_MTU_V6: usize = 1280;
+
+/// Makes a [`Tun`]. Creating an interface and changing one takes the right to administer the network namespace; attaching
+/// to a persistent one that is up and that the user owns (`ip tuntap add dev NAME mode tun user USER`) takes none, as
+/// long as nothing is asked for that would change it.
+#[derive(Clone, Debug)]
+pub struct TunBuilder {
+    name: Option<String>,
+    mtu: Option<usize>,
+    addresses: Vec<(IpAddr, u8)>,
+    up: bool,
+    offload: bool,
+}
+
+impl Default for TunBuilder {
+    fn default() -> Self {
+        TunBuilder { name: None, mtu: None, addresses: Vec::new(), up: true, offload: false }
+    }
+}
+
+impl TunBuilder {
+    /// Name of the interface, at most 15 bytes. Default: the kernel chooses (`tun0`, `tun1`, …).
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> TunBuilder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// MTU in bytes: 68 to 65,535, and at least 1,280 with an IPv6 address. Default: as it is (1,500 when new).
+    #[must_use]
+    pub fn mtu(mut self, mtu: usize) -> TunBuilder {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// Gives the kernel's side an address; may be called several times, for both families. The stack needs an address of
+    /// its own from the same prefix.
+    #[must_use]
+    pub fn kernel_address(mut self, ip: IpAddr, prefix: u8) -> TunBuilder {
+        self.addresses.push((ip, prefix));
+        self
+    }
+
+    /// Whether to bring the interface up if it is down. Default: yes.
+    #[must_use]
+    pub fn up(mut self, up: bool) -> TunBuilder {
+        self.up = up;
+        self
+    }
+
+    /// Whether packets of up to 65,535 bytes and unfinished checksums cross the device (`IFF_VNET_HDR`), so that one
+    /// system call moves what would be dozens of packets. Default: no.
+    #[must_use]
+    pub fn offload(mut self, offload: bool) -> TunBuilder {
+        self.offload = offload;
+        self
+    }
+
+    /// Creates the interface, or attaches to it if it exists, and configures it.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a name, MTU or address that cannot be, before anything is
+    /// created. Otherwise the kernel's error; its text names the step that failed and what to do.
+    pub fn build(self) -> io::Result<Tun> {
+        self.check()?;
+        let fd = self.open()?;
+        if self.offload {
+            let len = i32::try_from(vnet::LEN).map_err(io::Error::other)?;
+            sys::set_vnet_header_len(&fd, len).map_err(|error| failed("setting the vnet header size", &error))?;
+        }
+        // Always said: a persistent device keeps what its last user said.
+        let flags = if self.offload { sys::TUN_F_CSUM | sys::TUN_F_TSO4 | sys::TUN_F_TSO6 } else { 0 };
+        sys::set_offload(&fd, flags).map_err(|error| failed("setting the offload flags (TUNSETOFFLOAD)", &error))?;
+        let mut tun = Tun::from_fd(fd)?;
+        let name = tun.interface.clone();
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu != tun.mtu) {
+            link::set_mtu(&name, mtu)?;
+            tun.mtu = mtu;
+        }
+        for (ip, prefix) in &self.addresses {
+            link::add_address(&name, *ip, *prefix)?;
+        }
+        if self.up && !link::query(&name)?.up {
+            link::set_up(&name)?;
+        }
+        Ok(tun)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let refused = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if let Some(name) = &self.name {
+            if name.len() > MAX_NAME {
+                let len = name.len();
+                return refused(format!(
+                    "the interface name {name:?} has {len} bytes; at most {MAX_NAME} are possible"
+                ));
+            }
+            let impossible = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '\0');
+            if name.is_empty() || name == "." || name == ".." || name.contains(impossible) {
+                return refused(format!("{name:?} cannot be the name of an interface"));
+            }
+        }
+        let has_v6 = self.addresses.iter().any(|(ip, _)| ip.is_ipv6());
+        match self.mtu {
+            Some(mtu) if mtu < MIN_MTU => return refused(format!("an MTU of {mtu} is below {MIN_MTU}")),
+            Some(mtu) if mtu > MAX_MTU => return refused(format!("an MTU of {mtu} is above {MAX_MTU}")),
+            Some(mtu) if has_v6 && mtu < MIN_MTU_V6 => {
+                return refused(format!("an MTU of {mtu} is below {MIN_MTU_V6}, which IPv6 needs"));
+            }
+            _ => {}
+        }
+        for (ip, prefix) in &self.addresses {
+            link::check_prefix(*ip, *prefix)?;
+            if ip.is_unspecified() || ip.is_multicast() {
+                return refused(format!("{ip} cannot be the address of an interface"));
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> io::Result<OwnedFd> {
+        // Opened once for the error's sake: the `tun` crate does not say which of its steps failed.
+        rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
+            let error = io::Error::from(error);
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "load the kernel's tun module, or give the container the device (docker: --device /dev/net/tun)"
+                }
+                _ => "run as root, in a user namespace, or attach to a persistent device owned by you",
+            };
+            io::Error::new(error.kind(), format!("opening /dev/net/tun: {error}: {advice}"))
+        })?;
+        let mut config = tun::Configuration::default();
+        if let Some(name) = &self.name {
+            config.tun_name(name);
+        }
+        config.platform_config(|platform| {
+            // Addresses, MTU and state are set by this crate, if asked for at all.
+            platform.ensure_root_privileges(false).vnet_hdr(self.offload);
+        });
+        let device = tun::Device::new(&config).map_err(|error| {
+            let error = io::Error::from(error);
+            let name = self.name.as_deref().unwrap_or("a new interface");
+            let advice = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    ": run as root, in a user and network namespace, or attach to a persistent device owned by you \
+                     (ip tuntap add dev NAME mode tun user USER)"
+                }
+                io::ErrorKind::ResourceBusy => ": another program is attached to it",
+                io::ErrorKind::InvalidInput => ": there is an interface of that name that is no TUN, or of other flags",
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("attaching to {name} (TUNSETIFF): {error}{advice}"))
+        })?;
+        Ok(sys::into_fd(device))
+    }
+}
