@@ -191,10 +191,4 @@ impl Open {
             _ => {}
         }
     }
-
-    /// Sequence number at which new text begins, for tests and traces.
-    #[cfg(test)]
-    pub(super) fn snd_nxt(&self) -> Seq {
-        self.snd.nxt
-    }
 }

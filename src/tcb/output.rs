@@ -213,7 +213,7 @@ impl Open {
         let start = self.snd.nxt;
         let all = len == self.unsent();
         self.probe_owed = false;
-        let transmission = self.text(cx, start, len, fin, all);
+        let transmission = self.text(cx, start, len, text_flags(len, fin, all));
         let end = start + len + u32::from(fin);
         if fin {
             self.snd.fin = Some(start + len);
@@ -244,19 +244,13 @@ impl Open {
             self.arm_retransmit(cx.now);
         }
         let last = (start + len).is_at_or_after(self.snd.fin.unwrap_or(self.queued_end()));
-        self.text(cx, start, len, fin, last)
+        self.text(cx, start, len, text_flags(len, fin, last))
     }
 
-    fn text(&mut self, cx: &Cx<'_>, start: Seq, len: u32, fin: bool, push: bool) -> Transmission {
+    fn text(&mut self, cx: &Cx<'_>, start: Seq, len: u32, flags: Flags) -> Transmission {
         let mss = self.current_mss();
         let mut header = self.header(cx, start, self.rcv.nxt);
-        if fin {
-            header.flags |= Flags::FIN;
-        }
-        // RFC 9293 §3.9.1.2 (MUST-61): PSH where no more is queued.
-        if push && len > 0 {
-            header.flags |= Flags::PSH;
-        }
+        header.flags |= flags;
         let offset = start.saturating_offset_from(self.snd.una) as usize;
         let segment_size = (len > u32::from(mss)).then_some(mss);
         Transmission { header, offset, len: len as usize, segment_size }
@@ -282,6 +276,12 @@ impl Open {
         }
         header
     }
+}
+
+/// RFC 9293 §3.9.1.2 (MUST-61): PSH where no more is queued.
+fn text_flags(len: u32, fin: bool, last: bool) -> Flags {
+    let fin = if fin { Flags::FIN } else { Flags::NONE };
+    if last && len > 0 { fin | Flags::PSH } else { fin }
 }
 
 const fn bare(header: Header) -> Transmission {
