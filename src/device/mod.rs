@@ -16,6 +16,8 @@ pub mod tun;
 use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll};
 
+#[cfg(all(feature = "tun", target_os = "linux"))]
+pub use self::tun::{Tun, TunBuilder};
 use crate::time::Instant;
 pub use crate::wire::{Checksum, Offload};
 pub use channel::{ChannelDevice, ChannelHandle, PacketReceiver, PacketSender, channel};
@@ -23,8 +25,6 @@ pub use fault::{BurstLoss, Fault, FaultConfig, FaultHandle, FaultStats, RateLimi
 pub use pair::{PairEnd, PairOptions, pair, pair_with};
 #[cfg(feature = "pcap")]
 pub use pcap::{Pcap, PcapHandle};
-#[cfg(all(feature = "tun", target_os = "linux"))]
-pub use tun::{Tun, TunBuilder};
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,4 +95,28 @@ pub trait Device: Send {
 
     /// A name for messages: `tun usernet0`, `pair`.
     fn name(&self) -> String;
+}
+
+/// A boxed device is a device, so that a program can choose at run time and still wrap it.
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<Received>> {
+        (**self).poll_recv(cx, now, bufs)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant, packet: &Outgoing<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_send(cx, now, packet)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
 }
