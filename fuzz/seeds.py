@@ -67,3 +67,23 @@ for n in list(P):
     P[n + '_repaired'] = bytes([P[n][0] | 0x83]) + P[n][1:]
 for d,m in (('parse_segment',P),('options_roundtrip',O)):
     for n,b in m.items(): open(root+d+'/'+n,'wb').write(b)
+# ring_model: capacity·4, start, start's shift, then operations (kind, a, b); see tests/fuzz_bodies/ring_model.rs.
+WRITE, AT, PUBLISH, CONSUME, SLICES, REWIND, TRIM, DISCARD, FILL = range(9)
+def ring(cap, start, shift, *ops): return bytes([cap, start, shift]) + b''.join(bytes(o) for o in ops)
+R={'write_read':ring(32,0,0,(WRITE,5,0),(SLICES,0,9),(CONSUME,5,0)),
+'wrap_even':ring(32,0,0,*[(WRITE,5,0),(CONSUME,4,0),(SLICES,1,9)]*12),
+'wrap_odd':ring(28,0,0,*[(WRITE,5,0),(CONSUME,4,0),(SLICES,1,9)]*12),
+'one_byte':ring(1,0,0,*[(WRITE,1,0),(CONSUME,1,0)]*5),
+'full':ring(255,3,30,(WRITE,255,0),(WRITE,1,0),(CONSUME,1,0),(WRITE,9,0)),
+'large':ring(0,0,0,*[(WRITE,200,0),(CONSUME,190,0),(SLICES,3,9)]*8),
+'hole_filled':ring(64,1,31,(AT,4,4),(AT,0,4),(PUBLISH,8,0),(SLICES,0,9)),
+'hole_stays':ring(64,1,32,(AT,4,4),(PUBLISH,8,0),(REWIND,0,0),(TRIM,0,0),(AT,0,4),(PUBLISH,3,0),(CONSUME,3,0),(REWIND,0,0)),
+'hole_discarded':ring(64,1,52,(WRITE,3,0),(CONSUME,3,0),(AT,4,4),(DISCARD,0,0),(TRIM,0,0),(REWIND,0,0),(WRITE,9,0)),
+'overlaps':ring(64,1,20,(AT,2,6),(AT,4,8),(AT,0,3),(PUBLISH,99,0),(CONSUME,2,0),(SLICES,1,4)),
+'rewind_often':ring(60,0,0,*[(WRITE,9,0),(CONSUME,9,0),(REWIND,0,0)]*6),
+'trim_often':ring(60,0,0,*[(WRITE,9,0),(TRIM,0,0),(CONSUME,9,0),(TRIM,0,0)]*6),
+'fill_in_place':ring(36,9,40,*[(FILL,6,0),(CONSUME,4,0)]*9),
+'fill_over_holes':ring(36,9,40,(WRITE,3,0),(AT,2,2),(FILL,3,0),(PUBLISH,9,0),(SLICES,0,99)),
+'mixed':ring(44,255,54,(WRITE,7,0),(AT,1,2),(AT,0,1),(CONSUME,9,0),(PUBLISH,2,0),(FILL,4,0),(REWIND,0,0),(CONSUME,9,0),(REWIND,0,0))}
+os.makedirs(root+'ring_model',exist_ok=True)
+for n,b in R.items(): open(root+'ring_model/'+n,'wb').write(b)

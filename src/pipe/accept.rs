@@ -17,6 +17,10 @@ use slab::Slab;
 use super::{Ready, UserEnd};
 use crate::error::ConnError;
 
+#[cfg(test)]
+#[cfg(not(usernet_loom))]
+mod tests;
+
 /// What `accept` yields.
 type Accepted = (UserEnd, SocketAddr);
 

@@ -21,6 +21,10 @@ mod shared;
 mod stack_end;
 mod user_end;
 
+#[cfg(test)]
+#[cfg(not(usernet_loom))]
+mod tests;
+
 pub use accept::{AcceptQueue, Accepting};
 pub use doorbell::{ConnId, Doorbell, ListenerId, Orders, Rung};
 pub use info::{BufferInfo, ConnInfo, State};

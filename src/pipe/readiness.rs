@@ -17,6 +17,10 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
+#[cfg(test)]
+#[cfg(not(usernet_loom))]
+mod tests;
+
 /// A set of things a connection can be ready for.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Ready(u8);

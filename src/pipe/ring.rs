@@ -46,6 +46,9 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 
 use super::{BufferInfo, Region, Side};
 
+#[cfg(test)]
+mod tests;
+
 /// Own cache line: each end stores its own position often.
 #[repr(align(64))]
 #[derive(Debug)]
@@ -58,13 +61,22 @@ struct ProducerSide {
     base: AtomicU64,
 }
 
+/// What loom knows of each byte of the buffer.
+#[cfg(usernet_loom)]
+#[derive(Debug)]
+struct Shadow(Vec<loom::cell::UnsafeCell<()>>);
+
+// SAFETY: the cells hold nothing; loom tracks accesses to them from every thread, which is what they are for.
+#[cfg(usernet_loom)]
+unsafe impl Sync for Shadow {}
+
 /// The positions of one ring.
 #[derive(Debug)]
 struct Positions {
     head: Padded<AtomicU64>,
     produced: Padded<ProducerSide>,
     #[cfg(usernet_loom)]
-    shadow: Vec<loom::cell::UnsafeCell<()>>,
+    shadow: Shadow,
 }
 
 impl Positions {
@@ -73,7 +85,7 @@ impl Positions {
             head: Padded(AtomicU64::new(position)),
             produced: Padded(ProducerSide { tail: AtomicU64::new(position), base: AtomicU64::new(position) }),
             #[cfg(usernet_loom)]
-            shadow: (0.._capacity).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+            shadow: Shadow((0.._capacity).map(|_| loom::cell::UnsafeCell::new(())).collect()),
         }
     }
 
@@ -137,7 +149,7 @@ impl Memory {
     fn trace(&self, side: Side, position: u64, len: usize, writes: bool) {
         let positions = self.positions(side);
         for at in position..position + len as u64 {
-            let cell = &positions.shadow[(at - positions.base()) as usize % self.region.capacity(side)];
+            let cell = &positions.shadow.0[(at - positions.base()) as usize % self.region.capacity(side)];
             if writes { cell.with_mut(|_| ()) } else { cell.with(|_| ()) }
         }
     }

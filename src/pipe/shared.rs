@@ -80,6 +80,11 @@ pub(super) struct Link {
     pub(super) budget: Arc<Budget>,
 }
 
+/// For the test that keeps an idle connection small.
+#[cfg(test)]
+#[cfg(not(usernet_loom))]
+pub(super) const SIZE: usize = size_of::<Shared>();
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) readiness: Readiness,

@@ -7,9 +7,14 @@
 
 pub mod options_roundtrip;
 pub mod parse_segment;
+pub mod ring_model;
 
 /// A fuzz target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: &[Target] = &[("options_roundtrip", options_roundtrip::run), ("parse_segment", parse_segment::run)];
+pub const ALL: &[Target] = &[
+    ("options_roundtrip", options_roundtrip::run),
+    ("parse_segment", parse_segment::run),
+    ("ring_model", ring_model::run),
+];

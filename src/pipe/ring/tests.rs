@@ -1,0 +1,101 @@
+use super::*;
+
+/// One producer thread and one consumer thread over a ring of 2 bytes: every byte arrives once, in order; loom sees each
+/// access of each byte and fails if two of them are not ordered by the positions.
+#[cfg(usernet_loom)]
+#[test]
+fn loom_publication_wrap_and_rewind() {
+    loom::model(|| {
+        let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(2, 1).unwrap());
+        let consumer = loom::thread::spawn(move || {
+            let mut got = Vec::new();
+            for _ in 0..2 {
+                let part = send_consumer.slices(0, 2).concat();
+                send_consumer.consume(part.len());
+                got.extend(part);
+            }
+            (got, send_consumer)
+        });
+        let mut written = 0;
+        // One byte, then two: the second write wraps, is cut short, or rewinds, as the consumer happens to be.
+        for data in [&[1][..], &[2, 3]] {
+            written += send_producer.write(data);
+        }
+        let (mut got, send_consumer) = consumer.join().unwrap();
+        got.extend(send_consumer.slices(0, 2).concat());
+        assert_eq!(got, [1, 2, 3].into_iter().take(written).collect::<Vec<u8>>());
+    });
+}
+
+/// Out-of-order bytes are written in place while the consumer reads, and are published later.
+#[cfg(usernet_loom)]
+#[test]
+fn loom_bytes_beyond_the_tail() {
+    loom::model(|| {
+        let Rings { mut recv_producer, mut recv_consumer, .. } = rings(Region::map(1, 3).unwrap());
+        recv_producer.write(&[1]);
+        let consumer = loom::thread::spawn(move || {
+            let part = recv_consumer.slices(0, 3).concat();
+            recv_consumer.consume(part.len());
+            (part, recv_consumer)
+        });
+        recv_producer.write_at(1, &[3]);
+        recv_producer.rewind();
+        recv_producer.write_at(0, &[2]);
+        recv_producer.publish(2);
+        let (mut got, recv_consumer) = consumer.join().unwrap();
+        got.extend(recv_consumer.slices(0, 3).concat());
+        assert_eq!(got, [1, 2, 3]);
+    });
+}
+
+#[cfg(not(usernet_loom))]
+#[test]
+fn out_of_order_bytes_hold_off_the_rewind() {
+    let Rings { mut recv_producer, mut recv_consumer, .. } = rings(Region::map(1, 8).unwrap());
+    recv_producer.write(b"abc");
+    recv_consumer.consume(3);
+    recv_producer.write_at(2, b"xyz");
+    recv_producer.rewind();
+    assert!(!recv_producer.trim());
+    recv_producer.write_at(0, b"vw");
+    recv_producer.publish(5);
+    assert_eq!(recv_consumer.slices(0, 9).concat(), b"vwxyz");
+    assert_eq!(recv_consumer.slices(0, 9).map(<[u8]>::len), [5, 0]);
+    recv_consumer.consume(5);
+    recv_producer.write(b"123");
+    assert_eq!(recv_consumer.slices(0, 9)[0].as_ptr().addr(), recv_consumer.info().address, "rewound");
+    recv_consumer.consume(3);
+    recv_producer.write_at(1, b"lost");
+    recv_producer.discard_beyond();
+    assert!(recv_producer.trim());
+}
+
+#[cfg(not(usernet_loom))]
+#[test]
+fn what_does_not_fit_is_cut() {
+    let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(4, 1).unwrap());
+    assert_eq!(send_producer.write(b"abcdef"), 4);
+    assert_eq!(send_producer.write(b"x"), 0);
+    send_producer.publish(9);
+    assert_eq!((send_producer.len(), send_producer.free()), (4, 0));
+    assert_eq!(send_producer.free_slices(0, 9).map(|part| part.len()), [0, 0]);
+    assert_eq!(send_consumer.slices(3, 9).concat(), b"d");
+    assert_eq!(send_consumer.slices(5, 9).concat(), b"");
+    send_consumer.consume(9);
+    assert_eq!((send_consumer.len(), send_consumer.free()), (0, 4));
+}
+
+#[cfg(not(usernet_loom))]
+#[test]
+fn a_slice_is_filled_in_place() {
+    let Rings { mut recv_producer, mut recv_consumer, .. } =
+        rings_at(Region::map(1, 5).unwrap(), u64::from(u32::MAX) - 2);
+    recv_producer.write(b"abc");
+    recv_consumer.consume(2);
+    let [first, second] = recv_producer.free_slices(0, 9);
+    first.copy_from_slice(b"de");
+    second.copy_from_slice(b"fg");
+    recv_producer.publish(4);
+    assert_eq!(recv_consumer.slices(0, 9).concat(), b"cdefg");
+}

@@ -1,0 +1,663 @@
+//! The two ends of a pipe against each other: every row of design.md §7 that can be told without TCP, orders, budget.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use static_assertions::assert_impl_all;
+
+use super::*;
+use crate::config::SocketOptions;
+use crate::error::ConnError;
+
+assert_impl_all!(UserEnd: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(StackEnd: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(AcceptQueue: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Doorbell: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Readiness: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Waiting<'static>: Send, Sync, Unpin, UnwindSafe);
+assert_impl_all!(Accepting<'static>: Send, Sync, Unpin, UnwindSafe);
+assert_impl_all!(Region: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Budget: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Producer: Send, Sync, Unpin);
+assert_impl_all!(Consumer: Send, Sync, Unpin);
+
+const DOWN: Result<usize, TryError> = Err(TryError::Failed(ConnError::NetworkDown));
+const BLOCKED: Result<usize, TryError> = Err(TryError::WouldBlock);
+const BROKEN: Result<usize, TryError> = Err(TryError::Failed(ConnError::BrokenPipe));
+const RESET: Result<usize, TryError> = Err(TryError::Failed(ConnError::Reset));
+const ID: ConnId = ConnId { index: 7, generation: 3 };
+
+/// A waker that counts.
+#[derive(Default)]
+pub(super) struct Count(AtomicUsize);
+
+impl Count {
+    pub(super) fn new() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+/// A pipe that no engine has adopted.
+pub(super) fn raw(send: usize, recv: usize) -> (UserEnd, StackEnd) {
+    pipe(Region::map(send, recv).unwrap(), SocketOptions::default())
+}
+
+struct Pipe {
+    user: UserEnd,
+    stack: StackEnd,
+    bell: Arc<Doorbell>,
+    budget: Arc<Budget>,
+}
+
+fn established_with(send: usize, recv: usize, budget: u64) -> Pipe {
+    let region = Region::map(send, recv).unwrap();
+    let budget = Budget::new(1 << 30, budget);
+    region.join(&budget).unwrap();
+    let (user, mut stack) = pipe(region, SocketOptions::default());
+    let bell = Doorbell::new();
+    stack.adopt(ID, &bell, &budget);
+    stack.on_established(address(1), address(2));
+    stack.wake();
+    Pipe { user, stack, bell, budget }
+}
+
+fn established() -> Pipe {
+    established_with(64, 64, 1 << 20)
+}
+
+fn write(user: &UserEnd, data: &[u8]) -> Result<usize, TryError> {
+    user.try_write(&[IoSlice::new(data)])
+}
+
+fn read(user: &UserEnd, want: usize) -> Result<Vec<u8>, TryError> {
+    let mut got = Vec::new();
+    let n = user.try_read_with(want, &mut |part| got.extend_from_slice(part))?;
+    assert_eq!(n, got.len());
+    Ok(got)
+}
+
+fn peek(user: &UserEnd, want: usize) -> Result<usize, TryError> {
+    user.try_peek_with(want, &mut |_| ())
+}
+
+fn receive(stack: &mut StackEnd, data: &[u8]) {
+    stack.recv_write_at(0, data);
+    stack.recv_publish(data.len());
+}
+
+fn sent(stack: &StackEnd) -> Vec<u8> {
+    stack.send_slices(0, stack.send_len()).concat()
+}
+
+fn rung(bell: &Doorbell) -> Vec<Rung> {
+    let mut rung = Vec::new();
+    bell.drain(&mut rung);
+    rung
+}
+
+#[test]
+fn bytes_go_both_ways_and_wrap() {
+    let mut p = established_with(10, 10, 1 << 20);
+    for round in 0..50_u8 {
+        let data: Vec<u8> = (0..7).map(|i| round.wrapping_mul(7).wrapping_add(i)).collect();
+        let (a, b) = data.split_at(3);
+        assert_eq!(p.user.try_write(&[IoSlice::new(a), IoSlice::new(&[]), IoSlice::new(b)]), Ok(7));
+        assert_eq!(sent(&p.stack), data);
+        p.stack.send_acked(4);
+        assert_eq!(write(&p.user, b"xyz"), Ok(3));
+        assert_eq!(sent(&p.stack), [&data[4..], b"xyz"].concat());
+        p.stack.send_acked(6);
+        receive(&mut p.stack, &data);
+        assert_eq!(peek(&p.user, 9), Ok(7));
+        assert_eq!(read(&p.user, 2), Ok(data[..2].to_vec()));
+        p.stack.recv_write_at(0, b"abcd");
+        assert_eq!(read(&p.user, 9), Ok(data[2..].to_vec()), "not published yet");
+        p.stack.recv_publish(4);
+        assert_eq!(read(&p.user, 9), Ok(b"abcd".to_vec()));
+        assert_eq!(read(&p.user, 9), Err(TryError::WouldBlock));
+    }
+}
+
+#[test]
+fn a_vectored_write_is_cut_at_the_capacity() {
+    let p = established_with(10, 10, 1 << 20);
+    let bufs = [IoSlice::new(b"0123456"), IoSlice::new(b"789abc"), IoSlice::new(b"def")];
+    assert_eq!(p.user.try_write(&bufs), Ok(10));
+    assert_eq!(sent(&p.stack), b"0123456789");
+    assert_eq!(p.user.try_write(&bufs), BLOCKED);
+    assert_eq!(p.user.try_write(&[]), Ok(0));
+    assert_eq!(write(&p.user, b""), Ok(0));
+}
+
+#[test]
+fn a_request_response_connection_stays_in_one_page() {
+    let mut p = established_with(8192, 8192, 1 << 20);
+    let (_, send, recv) = p.user.info();
+    for _ in 0..20 {
+        assert_eq!(write(&p.user, &[1; 1000]), Ok(1000));
+        assert_eq!(p.stack.send_slices(0, 1)[0].as_ptr().addr(), send.address);
+        p.stack.send_acked(1000);
+        p.stack.recv_rewind();
+        receive(&mut p.stack, &[2; 1000]);
+        p.user.try_read_with(1000, &mut |part| assert_eq!(part.as_ptr().addr(), recv.address)).unwrap();
+    }
+}
+
+#[test]
+fn before_the_handshake_everything_would_block() {
+    let (user, mut stack) = raw(64, 64);
+    assert!(!user.is_established());
+    assert_eq!(write(&user, b"x"), BLOCKED);
+    assert_eq!(peek(&user, 1), BLOCKED);
+    assert_eq!((user.local_addr(), user.peer_addr()), (None, None));
+    stack.on_established(address(1), address(2));
+    assert_eq!(stack.wake(), 0);
+    assert!(user.is_established());
+    assert_eq!((user.local_addr(), user.peer_addr()), (Some(address(1)), Some(address(2))));
+    assert_eq!(user.readiness().event(Ready::ALL).ready, Ready::WRITABLE, "a connected stream starts writable");
+}
+
+#[test]
+fn a_refused_or_timed_out_connect_shows_its_error_once() {
+    for error in [ConnError::Refused, ConnError::TimedOut, ConnError::HostUnreachable, ConnError::NetworkUnreachable] {
+        let (user, mut stack) = raw(64, 64);
+        let (count, waker) = Count::new();
+        let mut cx = Context::from_waker(&waker);
+        assert!(user.readiness().poll_ready(&mut cx, Direction::Write).is_pending());
+        stack.fail(error);
+        assert_eq!(stack.wake(), 1);
+        assert_eq!(count.get(), 1);
+        assert!(!user.is_established());
+        assert_eq!(user.take_error(), Some(error));
+        assert_eq!(user.take_error(), None);
+        assert_eq!(write(&user, b"x"), BROKEN);
+        assert_eq!(read(&user, 1), Ok(vec![]));
+    }
+}
+
+#[test]
+fn after_a_reset_unread_bytes_then_the_error_once_then_the_end() {
+    let mut p = established();
+    receive(&mut p.stack, b"unread");
+    p.stack.fail(ConnError::Reset);
+    p.stack.fail(ConnError::TimedOut);
+    p.stack.finish();
+    p.stack.wake();
+    assert_eq!(p.user.readiness().event(Ready::ALL).ready, Ready::ALL);
+    assert_eq!(read(&p.user, 4), Ok(b"unre".to_vec()));
+    assert_eq!(peek(&p.user, 9), Ok(2));
+    assert_eq!(read(&p.user, 9), Ok(b"ad".to_vec()));
+    assert_eq!(read(&p.user, 9).map(|data| data.len()), RESET, "the first error wins");
+    assert_eq!(read(&p.user, 9), Ok(vec![]));
+    assert_eq!(peek(&p.user, 9), Ok(0));
+    assert_eq!(write(&p.user, b"x"), BROKEN);
+    assert_eq!(p.user.take_error(), None);
+}
+
+#[test]
+fn a_writer_or_take_error_may_take_the_error_first() {
+    let mut p = established();
+    receive(&mut p.stack, b"unread");
+    p.stack.fail(ConnError::Reset);
+    assert_eq!(write(&p.user, b"x"), RESET);
+    assert_eq!(write(&p.user, b"x"), BROKEN);
+    assert_eq!(read(&p.user, 9), Ok(b"unread".to_vec()));
+    assert_eq!(read(&p.user, 9), Ok(vec![]));
+
+    let mut p = established();
+    p.stack.fail(ConnError::TimedOut);
+    assert_eq!(p.user.take_error(), Some(ConnError::TimedOut));
+    assert_eq!(write(&p.user, b"x"), BROKEN);
+    assert_eq!(read(&p.user, 9), Ok(vec![]));
+}
+
+#[test]
+fn a_reset_in_close_wait_leaves_reads_at_the_end_and_breaks_the_pipe_of_writes() {
+    let mut p = established();
+    receive(&mut p.stack, b"last");
+    p.stack.on_fin();
+    p.stack.fail(ConnError::BrokenPipe);
+    assert_eq!(read(&p.user, 9), Ok(b"last".to_vec()));
+    assert_eq!(read(&p.user, 9), Ok(vec![]), "Linux: SOCK_DONE goes before sk_err");
+    assert_eq!(p.user.take_error(), Some(ConnError::BrokenPipe));
+    assert_eq!(write(&p.user, b"x"), BROKEN);
+}
+
+#[test]
+fn the_peers_fin_alone_changes_nothing_for_writes() {
+    let mut p = established();
+    receive(&mut p.stack, b"last");
+    p.stack.on_fin();
+    p.stack.wake();
+    assert!(p.user.readiness().event(Ready::READ).ready.is_read_closed());
+    assert_eq!(write(&p.user, b"more"), Ok(4));
+    assert_eq!(read(&p.user, 9), Ok(b"last".to_vec()));
+    assert_eq!(read(&p.user, 9), Ok(vec![]));
+    assert_eq!(read(&p.user, 9), Ok(vec![]));
+    assert_eq!(write(&p.user, b"more"), Ok(4));
+}
+
+#[test]
+fn a_write_after_the_own_shutdown_breaks_the_pipe() {
+    let mut p = established();
+    assert_eq!(write(&p.user, b"last"), Ok(4));
+    p.stack.take_orders();
+    rung(&p.bell);
+    p.user.shutdown_write();
+    p.user.shutdown_write();
+    assert_eq!(rung(&p.bell), [Rung::Conn(ID)]);
+    assert_eq!(p.stack.take_orders(), Orders::SHUTDOWN);
+    assert_eq!(write(&p.user, b"x"), BROKEN);
+    assert_eq!(sent(&p.stack), b"last");
+    p.stack.on_write_closed();
+    p.stack.wake();
+    assert!(p.user.readiness().event(Ready::WRITE).ready.is_write_closed());
+    receive(&mut p.stack, b"answer");
+    assert_eq!(read(&p.user, 9), Ok(b"answer".to_vec()));
+    // Linux: the error of the connection goes before the shutdown's EPIPE, once.
+    p.stack.fail(ConnError::Reset);
+    assert_eq!(write(&p.user, b"x"), RESET);
+    assert_eq!(write(&p.user, b"x"), BROKEN);
+    p.user.shutdown_write();
+}
+
+#[test]
+fn a_shutdown_wakes_the_blocked_writer() {
+    let p = established_with(4, 4, 1 << 20);
+    assert_eq!(write(&p.user, b"12345"), Ok(4));
+    p.user.readiness().clear(p.user.readiness().event(Ready::WRITE));
+    let (count, waker) = Count::new();
+    assert!(p.user.readiness().poll_ready(&mut Context::from_waker(&waker), Direction::Write).is_pending());
+    p.user.shutdown_write();
+    assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn an_orderly_end_keeps_buffered_bytes_readable() {
+    let mut p = established();
+    receive(&mut p.stack, b"kept");
+    p.user.shutdown_write();
+    p.stack.on_fin();
+    p.stack.finish();
+    let Pipe { user, stack, .. } = p;
+    drop(stack);
+    assert!(user.is_over() && !user.is_dead() && !user.readiness().is_shutdown());
+    assert_eq!(read(&user, 9), Ok(b"kept".to_vec()));
+    assert_eq!(read(&user, 9), Ok(vec![]));
+    assert_eq!(write(&user, b"x"), BROKEN);
+    assert_eq!(user.take_error(), None);
+}
+
+#[test]
+fn when_the_reactor_dies_everything_fails_for_ever() {
+    let by_drop = |stack: StackEnd| drop(stack);
+    let by_fail = |mut stack: StackEnd| stack.fail(ConnError::NetworkDown);
+    for die in [by_drop as fn(StackEnd), by_fail] {
+        let mut p = established();
+        receive(&mut p.stack, b"buffered");
+        p.stack.wake();
+        let read_event = p.user.readiness().event(Ready::READ);
+        let (count, waker) = Count::new();
+        p.user.readiness().clear(read_event);
+        let mut waiting = Box::pin(p.user.readiness().wait(Ready::ERROR));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        die(p.stack);
+        assert_eq!(count.get(), 1);
+        let Poll::Ready(event) = waiting.as_mut().poll(&mut Context::from_waker(&waker)) else { panic!("still waits") };
+        assert!(event.is_shutdown && p.user.readiness().is_shutdown());
+        for _ in 0..3 {
+            assert_eq!(read(&p.user, 9).map(|data| data.len()), DOWN);
+            assert_eq!(peek(&p.user, 9), DOWN);
+            assert_eq!(write(&p.user, b"x"), DOWN);
+            assert_eq!(write(&p.user, b""), DOWN);
+            assert_eq!(p.user.take_error(), Some(ConnError::NetworkDown));
+        }
+        p.user.shutdown_write();
+        p.user.abort();
+        assert!(p.user.is_dead());
+    }
+}
+
+#[test]
+fn an_ending_in_order_outlives_the_reactor() {
+    let mut p = established();
+    p.stack.fail(ConnError::Reset);
+    // No wake() before the reactor went: its drop must deliver what was pending.
+    let (count, waker) = Count::new();
+    assert!(p.user.readiness().poll_ready(&mut Context::from_waker(&waker), Direction::Read).is_pending());
+    drop(p.stack);
+    assert_eq!(count.get(), 1);
+    assert_eq!(read(&p.user, 9).map(|data| data.len()), RESET);
+    assert_eq!(read(&p.user, 9), Ok(vec![]));
+}
+
+#[test]
+fn orders_ring_once_until_they_are_taken() {
+    let mut p = established();
+    assert_eq!(write(&p.user, b"a"), Ok(1));
+    assert_eq!(write(&p.user, b"b"), Ok(1));
+    p.user.set_options(|options| options.nodelay = true);
+    assert_eq!(rung(&p.bell), [Rung::Conn(ID)]);
+    assert_eq!(p.stack.take_orders(), Orders::WRITTEN | Orders::OPTIONS);
+    assert!(p.stack.options().nodelay && p.user.options().nodelay);
+    assert!(p.stack.take_orders().is_empty());
+    p.user.abort();
+    assert!(!p.stack.is_dropped());
+    drop(p.user);
+    assert!(p.stack.is_dropped());
+    assert_eq!(rung(&p.bell), [Rung::Conn(ID)]);
+    assert_eq!(p.stack.take_orders(), Orders::ABORT | Orders::DROPPED);
+    assert!(p.stack.is_dropped());
+}
+
+#[test]
+fn an_order_given_before_adoption_rings_at_adoption() {
+    let (user, mut stack) = raw(64, 64);
+    let (bell, budget) = (Doorbell::new(), Budget::new(1, 1));
+    drop(user);
+    stack.adopt(ID, &bell, &budget);
+    assert_eq!(rung(&bell), [Rung::Conn(ID)]);
+    assert_eq!(stack.take_orders(), Orders::DROPPED);
+}
+
+#[test]
+fn an_order_that_races_with_adoption_is_not_lost() {
+    for _ in 0..2000 {
+        let (user, mut stack) = raw(1, 1);
+        let (bell, budget) = (Doorbell::new(), Budget::new(1, 1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| user.abort());
+            stack.adopt(ID, &bell, &budget);
+        });
+        assert!(!bell.is_empty(), "the order was lost");
+        stack.finish();
+    }
+}
+
+#[test]
+fn the_doorbell_wakes_once_per_registration_and_never_loses_a_ring() {
+    let bell = Doorbell::new();
+    let (count, waker) = Count::new();
+    bell.register(&waker);
+    bell.ring(Rung::Listener(ListenerId(1)));
+    bell.ring(Rung::Conn(ID));
+    assert_eq!(count.get(), 1);
+    bell.register(&waker);
+    assert_eq!(count.get(), 2, "rang before the registration and was not drained");
+    assert_eq!(rung(&bell), [Rung::Listener(ListenerId(1)), Rung::Conn(ID)]);
+    assert!(bell.is_empty());
+}
+
+#[test]
+fn reads_ring_only_after_a_step() {
+    let mut p = established();
+    receive(&mut p.stack, &[0; 64]);
+    assert_eq!(read(&p.user, 31).unwrap().len(), 31);
+    assert!(p.bell.is_empty(), "less than half the buffer");
+    assert_eq!(read(&p.user, 1).unwrap().len(), 1);
+    assert_eq!(rung(&p.bell), [Rung::Conn(ID)]);
+    assert_eq!(p.stack.take_orders(), Orders::READ);
+    p.stack.set_read_step(10);
+    assert_eq!(read(&p.user, 9).unwrap().len(), 9);
+    assert_eq!(peek(&p.user, 9), Ok(9));
+    assert!(p.bell.is_empty());
+    assert_eq!(read(&p.user, 1).unwrap().len(), 1);
+    assert_eq!(p.stack.take_orders(), Orders::READ);
+    p.stack.on_fin();
+    rung(&p.bell);
+    assert_eq!(read(&p.user, 99).unwrap().len(), 22);
+    assert!(p.bell.is_empty(), "no window to open after the FIN");
+}
+
+#[test]
+fn a_full_ring_wakes_its_writer_at_a_third_of_room() {
+    let mut p = established_with(30, 30, 1 << 20);
+    let (count, waker) = Count::new();
+    let mut cx = Context::from_waker(&waker);
+    assert_eq!(write(&p.user, &[0; 10]), Ok(10));
+    p.stack.send_acked(5);
+    assert_eq!(p.stack.wake(), 0, "nobody had asked");
+    assert_eq!(write(&p.user, &[0; 40]), Ok(25));
+    let event = p.user.readiness().event(Ready::WRITE);
+    assert_eq!(write(&p.user, &[0; 40]), BLOCKED);
+    p.user.readiness().clear(event);
+    assert!(p.user.readiness().poll_ready(&mut cx, Direction::Write).is_pending());
+    p.stack.send_acked(9);
+    assert_eq!(p.stack.wake(), 0);
+    p.stack.send_acked(1);
+    assert_eq!((p.stack.wake(), count.get()), (1, 1));
+    assert_eq!(write(&p.user, &[0; 40]), Ok(10));
+}
+
+#[test]
+fn a_write_takes_from_the_budget_and_an_ack_gives_back() {
+    let mut p = established_with(100, 100, 50);
+    assert_eq!(write(&p.user, &[0; 80]), Ok(50), "as much as the budget grants");
+    assert_eq!((p.budget.used(), p.budget.available()), (50, 0));
+    assert_eq!(p.stack.take_orders(), Orders::WRITTEN | Orders::BUDGET);
+    let event = p.user.readiness().event(Ready::WRITE);
+    assert_eq!(write(&p.user, b"x"), BLOCKED);
+    p.user.readiness().clear(event);
+    assert_eq!(p.stack.take_orders(), Orders::BUDGET);
+    assert!(!p.stack.retry_budget() && !p.budget.relieved());
+    assert_eq!(p.stack.wake(), 0);
+    p.stack.send_acked(20);
+    assert_eq!(p.budget.used(), 30);
+    assert!(p.budget.relieved() && !p.budget.relieved());
+    assert!(p.stack.retry_budget());
+    p.stack.wake();
+    assert!(p.user.readiness().event(Ready::WRITE).ready.is_writable());
+    assert_eq!(write(&p.user, &[0; 80]), Ok(20));
+    // Promises come out of the same budget.
+    assert_eq!(p.stack.promise(10), 0);
+    p.stack.send_acked(45);
+    assert_eq!(p.stack.promise(10), 10);
+    assert_eq!((p.stack.promised(), p.budget.used()), (10, 15));
+    p.stack.unpromise(4);
+    p.stack.unpromise(100);
+    assert_eq!((p.stack.promised(), p.budget.used()), (0, 5));
+}
+
+#[test]
+fn whatever_was_taken_goes_back_exactly_once() {
+    for stack_first in [true, false] {
+        let mut p = established_with(5000, 100, 1 << 20);
+        assert_eq!(p.budget.reserved(), Region::map(5000, 100).unwrap().reserved());
+        assert_eq!(write(&p.user, &[0; 80]), Ok(80));
+        p.stack.send_acked(30);
+        assert_eq!(p.stack.promise(64), 64);
+        receive(&mut p.stack, &[0; 20]);
+        assert_eq!(p.budget.used(), 114);
+        if stack_first {
+            drop(p.stack);
+            assert_eq!(p.budget.used(), 70, "unsent and unread bytes are still resident");
+            drop(p.user);
+        } else {
+            drop(p.user);
+            p.stack.send_acked(10);
+            assert_eq!(p.budget.used(), 104);
+            drop(p.stack);
+        }
+        assert_eq!((p.budget.used(), p.budget.reserved()), (0, 0));
+    }
+}
+
+#[test]
+fn a_region_is_exact_and_charged_to_its_stack() {
+    let region = Region::map(4097, 3).unwrap();
+    let (send, recv) = (region.buffer(Side::Send), region.buffer(Side::Recv));
+    assert_eq!((send.capacity, recv.capacity), (4097, 3));
+    assert_eq!(recv.address % rustix::param::page_size(), 0);
+    assert!(recv.address >= send.address + 4097);
+    let reserved = region.reserved();
+    let budget = Budget::new(reserved + 1, 0);
+    region.join(&budget).unwrap();
+    region.join(&budget).unwrap();
+    assert_eq!(budget.reserved(), reserved);
+    assert_eq!(Region::map(1, 1).unwrap().join(&budget), Err(ConnError::ReservedLimit));
+    let (user, stack) = pipe(region, SocketOptions::default());
+    let (_, send_after, recv_after) = user.info();
+    assert_eq!((send_after, recv_after), (send, recv), "the same memory");
+    assert_eq!((stack.send_info(), stack.recv_info()), (send, recv));
+    drop((user, stack));
+    assert_eq!(budget.reserved(), 0);
+    for (send, recv) in [(0, 1), (1, 0), (1 << 32, 1)] {
+        assert_eq!(Region::map(send, recv).unwrap_err(), ConnError::InvalidInput);
+    }
+}
+
+#[test]
+fn info_is_published_and_never_waits_for_the_user() {
+    let mut p = established();
+    let info = ConnInfo { cwnd: 5, local: Some(address(1)), remote: Some(address(2)), ..ConnInfo::default() };
+    p.stack.publish_info(&info);
+    assert_eq!(write(&p.user, b"abc"), Ok(3));
+    receive(&mut p.stack, b"de");
+    let (seen, send, recv) = p.user.info();
+    assert_eq!((seen, send.fill, recv.fill), (info, 3, 2));
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let arc = 2 * size_of::<usize>();
+    let memory = (arc + size_of::<Memory>()).next_multiple_of(64);
+    let bytes = arc + shared::SIZE + memory + size_of::<UserEnd>() + size_of::<StackEnd>();
+    println!(
+        "idle: {bytes} bytes (shared {}, memory {memory}, user {}, stack {})",
+        shared::SIZE,
+        size_of::<UserEnd>(),
+        size_of::<StackEnd>()
+    );
+    assert!(bytes <= 1100, "{bytes}");
+}
+
+/// Resident pages of this process, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn trimming_and_dropping_give_the_pages_back() {
+    const SIZE: usize = 64 << 20;
+    const NEAR: usize = 16 << 20;
+    let mut p = established_with(1, SIZE, 1 << 40);
+    let before = resident();
+    let chunk = vec![1; 1 << 20];
+    for n in 0..64 {
+        p.stack.recv_write_at(n << 20, &chunk);
+    }
+    assert!(!p.stack.trim(), "bytes wait out of order");
+    p.stack.recv_publish(SIZE);
+    assert!(!p.stack.trim(), "unread");
+    assert!(resident() > before + SIZE - NEAR);
+    assert_eq!(p.user.try_read_with(SIZE, &mut |_| ()), Ok(SIZE));
+    assert!(p.stack.trim());
+    assert!(resident() < before + NEAR);
+    receive(&mut p.stack, b"usable");
+    assert_eq!(read(&p.user, 9), Ok(b"usable".to_vec()));
+}
+
+/// Reactor and user in threads of their own, rings far smaller than the data: no byte and no wake-up is lost.
+#[test]
+fn an_echo_between_threads_loses_nothing() {
+    use futures::executor::block_on;
+    use std::future::poll_fn;
+    const TOTAL: usize = 200_000;
+    let Pipe { user, mut stack, bell, .. } = established_with(61, 53, 97);
+    stack.set_read_step(10);
+    let byte = |at: usize| (at % 251) as u8;
+    let reactor = std::thread::spawn(move || {
+        let mut buffer = Vec::new();
+        block_on(poll_fn(|cx| {
+            bell.register(cx.waker());
+            rung(&bell);
+            let dropped = stack.take_orders().intersects(Orders::DROPPED);
+            let n = stack.send_len().min(stack.recv_free());
+            buffer.clear();
+            stack.send_slices(0, n).iter().for_each(|part| buffer.extend_from_slice(part));
+            stack.recv_rewind();
+            receive(&mut stack, &buffer);
+            stack.send_acked(n);
+            stack.retry_budget();
+            stack.wake();
+            if dropped { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        stack.finish();
+    });
+    let blocked = |direction: Direction, event: &mut Option<ReadyEvent>, cx: &mut Context<'_>| {
+        if let Some(event) = event.take() {
+            user.readiness().clear(event);
+        }
+        match user.readiness().poll_ready(cx, direction) {
+            Poll::Ready(ready) => *event = Some(ready),
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut done, mut event) = (0, None);
+            while done < TOTAL {
+                let data: Vec<u8> = (done..TOTAL.min(done + 40)).map(byte).collect();
+                block_on(poll_fn(|cx| match write(&user, &data) {
+                    Ok(n) => {
+                        done += n;
+                        Poll::Ready(())
+                    }
+                    Err(TryError::WouldBlock) => {
+                        while blocked(Direction::Write, &mut event, cx).is_ready() {
+                            if let Ok(n) = write(&user, &data) {
+                                done += n;
+                                return Poll::Ready(());
+                            }
+                        }
+                        Poll::Pending
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }));
+            }
+        });
+        let (mut done, mut event) = (0, None);
+        while done < TOTAL {
+            let data = block_on(poll_fn(|cx| match read(&user, 50) {
+                Err(TryError::WouldBlock) => {
+                    while blocked(Direction::Read, &mut event, cx).is_ready() {
+                        if let Ok(data) = read(&user, 50) {
+                            return Poll::Ready(data);
+                        }
+                    }
+                    Poll::Pending
+                }
+                result => Poll::Ready(result.unwrap()),
+            }));
+            for got in data {
+                assert_eq!(got, byte(done), "at {done}");
+                done += 1;
+            }
+        }
+    });
+    drop(user);
+    reactor.join().unwrap();
+}

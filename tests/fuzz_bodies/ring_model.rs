@@ -1,0 +1,149 @@
+//! Fuzz body: a byte ring against a `VecDeque`, driven by operations read from the input.
+
+use std::collections::VecDeque;
+
+use usernet::internals::pipe::{Consumer, Producer, Region, Rings, rings_at};
+
+/// What the ring must look like.
+struct Model {
+    /// Published and not consumed.
+    queue: VecDeque<u8>,
+    /// Written beyond the tail, by offset.
+    beyond: VecDeque<Option<u8>>,
+    capacity: usize,
+}
+
+impl Model {
+    fn free(&self) -> usize {
+        self.capacity - self.queue.len()
+    }
+
+    fn write_at(&mut self, offset: usize, data: &[u8]) {
+        if self.beyond.len() < offset + data.len() {
+            self.beyond.resize(offset + data.len(), None);
+        }
+        for (place, byte) in self.beyond.iter_mut().skip(offset).zip(data) {
+            *place = Some(*byte);
+        }
+    }
+
+    /// Bytes beyond the tail without a gap.
+    fn in_order(&self) -> usize {
+        self.beyond.iter().take_while(|byte| byte.is_some()).count()
+    }
+
+    fn publish(&mut self, n: usize) {
+        self.queue.extend(self.beyond.drain(..n).flatten());
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> usize {
+        match self.0.split_first() {
+            Some((first, rest)) => {
+                self.0 = rest;
+                usize::from(*first)
+            }
+            None => 0,
+        }
+    }
+}
+
+/// Runs one input; panics if the ring and the model disagree.
+pub fn run(data: &[u8]) {
+    let mut input = Input(data);
+    let capacity = match input.byte() {
+        0 => 9_000,
+        small => small.div_ceil(4),
+    };
+    let start = (input.byte() as u64) << (input.byte() % 55);
+    // The receive ring on odd sizes, the send ring on even ones; the other one has a byte.
+    let (send, recv) = if capacity % 2 == 0 { (capacity, 1) } else { (1, capacity) };
+    let Rings { send_producer, send_consumer, recv_producer, recv_consumer, .. } =
+        rings_at(Region::map(send, recv).expect("a small mapping"), start);
+    let (mut producer, mut consumer) =
+        if capacity % 2 == 0 { (send_producer, send_consumer) } else { (recv_producer, recv_consumer) };
+    let mut model = Model { queue: VecDeque::new(), beyond: VecDeque::new(), capacity };
+    let mut fresh = 0_u8;
+    while !input.0.is_empty() {
+        step(&mut input, &mut model, (&mut producer, &mut consumer), &mut fresh);
+        compare(&model, &producer, &consumer);
+    }
+}
+
+fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Consumer), fresh: &mut u8) {
+    let (producer, consumer) = ring;
+    let operation = input.byte();
+    let scale = if model.capacity > 64 { 40 } else { 1 };
+    let (a, b) = (input.byte() * scale, input.byte() * scale);
+    let mut bytes = |n: usize| -> Vec<u8> {
+        let run = (0..n).map(|i| fresh.wrapping_add(i as u8)).collect();
+        *fresh = fresh.wrapping_add(n as u8).wrapping_add(1);
+        run
+    };
+    match operation % 9 {
+        // `write` is the user's call: it never leaves bytes beyond the tail.
+        0 if model.beyond.is_empty() => {
+            let data = bytes(a);
+            let fits = a.min(model.free());
+            assert_eq!(producer.write(&data), fits);
+            model.queue.extend(&data[..fits]);
+        }
+        0 | 1 => {
+            let offset = a % (model.free() + 1);
+            let data = bytes(b % (model.free() - offset + 1));
+            producer.write_at(offset, &data);
+            if !data.is_empty() {
+                model.write_at(offset, &data);
+            }
+        }
+        2 => {
+            let n = a.min(model.in_order());
+            producer.publish(n);
+            model.publish(n);
+        }
+        3 => {
+            consumer.consume(a);
+            model.queue.drain(..a.min(model.queue.len()));
+        }
+        4 => {
+            let expected: Vec<u8> = model.queue.iter().skip(a).take(b).copied().collect();
+            assert_eq!(consumer.slices(a, b).concat(), expected);
+        }
+        5 => {
+            producer.rewind();
+            if model.queue.is_empty() && model.beyond.is_empty() {
+                let address = producer.info().address;
+                let [first, second] = producer.free_slices(0, usize::MAX);
+                assert_eq!((first.as_ptr().addr(), second.len()), (address, 0), "not rewound");
+            }
+        }
+        6 => assert_eq!(producer.trim(), model.queue.is_empty() && model.beyond.is_empty()),
+        7 => {
+            producer.discard_beyond();
+            model.beyond.clear();
+        }
+        _ => {
+            let data = bytes(a.min(model.free()));
+            let [first, second] = producer.free_slices(0, a);
+            assert_eq!(first.len() + second.len(), data.len());
+            first.copy_from_slice(&data[..first.len()]);
+            second.copy_from_slice(&data[first.len()..]);
+            model.write_at(0, &data);
+            producer.publish(data.len());
+            model.publish(data.len());
+        }
+    }
+}
+
+fn compare(model: &Model, producer: &Producer, consumer: &Consumer) {
+    assert_eq!((producer.len(), consumer.len()), (model.queue.len(), model.queue.len()));
+    assert_eq!((producer.free(), consumer.free()), (model.free(), model.free()));
+    assert_eq!((producer.is_empty(), consumer.capacity()), (model.queue.is_empty(), model.capacity));
+    assert_eq!(producer.info(), consumer.info());
+    assert_eq!(producer.info().fill, model.queue.len());
+    let [first, second] = consumer.slices(0, usize::MAX);
+    assert!(first.iter().chain(second).eq(&model.queue), "contents differ");
+}
