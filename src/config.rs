@@ -13,6 +13,8 @@ pub type Cidr = (IpAddr, u8);
 pub struct StackConfig {
     /// Our addresses.
     pub addresses: Vec<Cidr>,
+    /// The in-memory stack a runtime gets when none was built: reaches its own addresses only. Off.
+    pub embedded: bool,
     /// Largest IP packet in bytes. 1500, Ethernet.
     pub mtu: usize,
     /// Address space for buffers in bytes, reserved but untouched. 64 GiB.
@@ -71,6 +73,7 @@ impl Default for StackConfig {
     fn default() -> Self {
         StackConfig {
             addresses: Vec::new(),
+            embedded: false,
             mtu: 1500,
             max_reserved: 64 << 30,
             memory_budget: 1 << 30,

@@ -3,6 +3,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 pub mod pipe;
+pub mod stack;
 pub mod stats;
 pub mod tcb;
 pub mod time;
@@ -12,5 +13,5 @@ pub mod wire;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::{pipe, tcb, time, wire};
+    pub use crate::{pipe, stack, tcb, time, wire};
 }

@@ -3,6 +3,7 @@
 //! Owns readiness, orders, the error slot, the ending, options and the snapshot for `info()`. Everything is atomic or
 //! under a mutex held for O(1), never across a copy, a wake or a system call. Only `user_end` and `stack_end` look inside.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -62,6 +63,8 @@ impl Flags {
     pub(super) const DEAD: Flags = Flags(1 << 5);
     /// The user's end is gone.
     pub(super) const DROPPED: Flags = Flags(1 << 6);
+    /// The user's socket is IPv6 and the connection IPv4: addresses are shown as ::ffff:a.b.c.d.
+    pub(super) const MAPPED: Flags = Flags(1 << 7);
 
     pub(super) fn any(self, of: Flags) -> bool {
         self.0 & of.0 != 0
@@ -134,6 +137,16 @@ impl Shared {
         fence(Ordering::SeqCst);
         if self.orders.load(Ordering::SeqCst) != 0 {
             self.ring();
+        }
+    }
+
+    /// An address as the user's socket shows it.
+    pub(super) fn shown(&self, addr: SocketAddr) -> SocketAddr {
+        match addr {
+            SocketAddr::V4(v4) if self.flags().any(Flags::MAPPED) => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            _ => addr,
         }
     }
 

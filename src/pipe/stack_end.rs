@@ -45,6 +45,11 @@ impl StackEnd {
         self.shared.adopt(Link { id, doorbell: Arc::clone(doorbell), budget: Arc::clone(budget) });
     }
 
+    /// The connection is IPv4, its listener an IPv6 socket: the user sees IPv4-mapped addresses (RFC 3493 §3.7).
+    pub fn show_mapped(&self) {
+        self.shared.set_flags(Flags::MAPPED);
+    }
+
     /// What the user has ordered since the last call.
     pub fn take_orders(&mut self) -> Orders {
         self.shared.take_orders()

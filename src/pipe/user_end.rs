@@ -238,12 +238,14 @@ impl UserEnd {
 
     /// Our address, once established.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        lock(&self.shared.info).local
+        let local = lock(&self.shared.info).local;
+        local.map(|addr| self.shared.shown(addr))
     }
 
     /// The peer's address, once established.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        lock(&self.shared.info).remote
+        let remote = lock(&self.shared.info).remote;
+        remote.map(|addr| self.shared.shown(addr))
     }
 
     /// Whether the handshake was ever completed.
@@ -263,7 +265,9 @@ impl UserEnd {
 }
 
 fn info(shared: &Shared) -> (ConnInfo, BufferInfo, BufferInfo) {
-    let info = *lock(&shared.info);
+    let mut info = *lock(&shared.info);
+    info.local = info.local.map(|addr| shared.shown(addr));
+    info.remote = info.remote.map(|addr| shared.shown(addr));
     (info, shared.memory.info(Side::Send), shared.memory.info(Side::Recv))
 }
 

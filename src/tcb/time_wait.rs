@@ -29,6 +29,11 @@ impl TimeWait {
         TimeWait { id, snd_nxt, rcv_nxt, wnd, ts_recent, deadline: cx.now + cx.config.time_wait, ack_owed }
     }
 
+    /// SND.NXT of the connection that was: an ISS beyond it is safe (RFC 9293 §3.6.1).
+    pub const fn snd_nxt(&self) -> Seq {
+        self.snd_nxt
+    }
+
     pub(super) const fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -1,0 +1,225 @@
+//! The connection table: [`Conns`] owns every control block, finds it by 4-tuple (one keyed lookup a segment) or by [`ConnId`].
+//!
+//! Knows nothing of what a control block does. Called by the engine only.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use slab::Slab;
+
+use super::keys::{Domain, KeyedState, Secrets};
+use crate::pipe::{ConnId, ListenerId};
+use crate::tcb::Tcb;
+use crate::wire::FourTuple;
+
+/// A [`FourTuple`] in 36 bytes instead of 64: a half-open connection must stay small (reliability.md A8).
+///
+/// IPv4 is stored as ::ffff:a.b.c.d; nothing collides, for mapped addresses never come off the wire (A16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    local: [u8; 16],
+    remote: [u8; 16],
+    local_port: u16,
+    remote_port: u16,
+}
+
+impl Key {
+    /// The key of a tuple. Scope and flow label are not part of it.
+    pub(super) fn new(tuple: &FourTuple) -> Key {
+        Key {
+            local: octets(tuple.local.ip()),
+            remote: octets(tuple.remote.ip()),
+            local_port: tuple.local.port(),
+            remote_port: tuple.remote.port(),
+        }
+    }
+
+    /// Our end.
+    pub(super) fn local(&self) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::from(self.local).to_canonical(), self.local_port)
+    }
+
+    /// The peer's end.
+    pub(super) fn remote(&self) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::from(self.remote).to_canonical(), self.remote_port)
+    }
+
+    /// The peer's address as an IPv6 socket shows it.
+    pub(super) fn mapped_remote(&self) -> Ipv6Addr {
+        Ipv6Addr::from(self.remote)
+    }
+
+    /// Feeds all 36 bytes to a hasher.
+    pub(super) fn feed(&self, hasher: &mut impl Hasher) {
+        hasher.write(&self.local);
+        hasher.write(&self.remote);
+        hasher.write_u32(u32::from(self.local_port) << 16 | u32::from(self.remote_port));
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.feed(state);
+    }
+}
+
+/// An address as 16 bytes, IPv4 mapped.
+pub(super) fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// Which bounded table a connection counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// SYN-RECEIVED after a passive open: no buffers yet. (After a simultaneous open there are, and it is live.)
+    HalfOpen,
+    /// Has buffers.
+    Live,
+    /// A small record with a deadline.
+    TimeWait,
+}
+
+/// Whether a connection counts against the bound on orphans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Orphan {
+    /// It has an owner.
+    No,
+    /// The owner is gone, the bytes are not.
+    Counted,
+    /// It was the oldest orphan over the bound; its RST is under way.
+    Evicted,
+}
+
+/// What the engine keeps beside a control block.
+pub(super) struct Conn {
+    pub(super) tcb: Tcb,
+    pub(super) key: Key,
+    pub(super) generation: u32,
+    /// Who accepts it, while half-open.
+    pub(super) listener: Option<ListenerId>,
+    pub(super) phase: Phase,
+    pub(super) orphan: Orphan,
+    /// In a transmit queue.
+    pub(super) queued: bool,
+    /// In the list of `end_turn`.
+    pub(super) touched: bool,
+    /// The peer is one of our own addresses: packets take the loopback.
+    pub(super) local: bool,
+    /// The registry holds its tuple.
+    pub(super) claimed: bool,
+}
+
+impl Conn {
+    /// A live connection that nothing has happened to.
+    pub(super) fn new(tcb: Tcb, key: Key, id: ConnId, local: bool) -> Conn {
+        Conn {
+            tcb,
+            key,
+            generation: id.generation,
+            listener: None,
+            phase: Phase::Live,
+            orphan: Orphan::No,
+            queued: false,
+            touched: false,
+            local,
+            claimed: false,
+        }
+    }
+
+    /// The phase its control block is in now.
+    pub(super) fn current_phase(&self) -> Phase {
+        match &self.tcb {
+            Tcb::SynReceived(_) if self.listener.is_some() => Phase::HalfOpen,
+            Tcb::TimeWait(_) => Phase::TimeWait,
+            Tcb::SynSent(_) | Tcb::SynReceived(_) | Tcb::Open(_) | Tcb::Closed => Phase::Live,
+        }
+    }
+
+    /// Its id in this slot.
+    pub(super) fn id(&self, slot: u32) -> ConnId {
+        ConnId { index: slot, generation: self.generation }
+    }
+}
+
+/// Every connection of a stack.
+pub(super) struct Conns {
+    slab: Slab<Conn>,
+    by_key: HashMap<Key, u32, KeyedState>,
+    /// Grows with every insertion, so that an id of a dead connection never names a new one.
+    generation: u32,
+}
+
+impl Conns {
+    /// An empty table.
+    pub(super) fn new(secrets: &Secrets) -> Conns {
+        let state = KeyedState::new(secrets, Domain::Demux);
+        Conns { slab: Slab::new(), by_key: HashMap::with_hasher(state), generation: 0 }
+    }
+
+    /// Adds a connection that `make` builds, knowing its id. The caller has made sure that the key is free.
+    pub(super) fn insert(&mut self, key: Key, make: impl FnOnce(ConnId) -> Conn) -> ConnId {
+        let entry = self.slab.vacant_entry();
+        self.generation = self.generation.wrapping_add(1);
+        let index = u32::try_from(entry.key()).unwrap_or(u32::MAX);
+        let id = ConnId { index, generation: self.generation };
+        entry.insert(make(id));
+        self.by_key.insert(key, index);
+        id
+    }
+
+    /// The slot of a 4-tuple.
+    pub(super) fn find(&self, key: &Key) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The slot of an id, if that connection still lives.
+    pub(super) fn slot_of(&self, id: ConnId) -> Option<u32> {
+        self.get(id.index).filter(|conn| conn.generation == id.generation).map(|_| id.index)
+    }
+
+    /// The connection in a slot.
+    pub(super) fn get(&self, slot: u32) -> Option<&Conn> {
+        self.slab.get(usize::try_from(slot).ok()?)
+    }
+
+    /// The connection in a slot.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Conn> {
+        self.slab.get_mut(usize::try_from(slot).ok()?)
+    }
+
+    /// Takes a connection out of both tables.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Conn> {
+        let conn = self.slab.try_remove(usize::try_from(slot).ok()?)?;
+        self.by_key.remove(&conn.key);
+        Some(conn)
+    }
+
+    /// All slots, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
+        self.slab.iter().filter_map(|(slot, conn)| Some((u32::try_from(slot).ok()?, conn)))
+    }
+}
+
+/// Connections by age, for a table that evicts its oldest. Ids of connections that left are skipped and, when they
+/// outnumber the others, swept out: amortised O(1).
+#[derive(Default)]
+pub(super) struct Ages(VecDeque<ConnId>);
+
+impl Ages {
+    /// Adds the youngest. `alive` says how many of the entries still count, `keep` which.
+    pub(super) fn push(&mut self, id: ConnId, alive: usize, keep: impl Fn(ConnId) -> bool) {
+        if self.0.len() > alive.saturating_mul(2) + 64 {
+            self.0.retain(|&old| keep(old));
+        }
+        self.0.push_back(id);
+    }
+
+    /// Takes the oldest entry, alive or not.
+    pub(super) fn pop_oldest(&mut self) -> Option<ConnId> {
+        self.0.pop_front()
+    }
+}

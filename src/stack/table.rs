@@ -1,0 +1,262 @@
+//! What happens to a connection between input and output: opening, orders, deadlines, the bounded tables, the end.
+//!
+//! Every call into a control block is followed by [`Engine::after_event`]: nothing else decides where a connection counts,
+//! when it is looked at next and when it is forgotten.
+
+use super::demux::{Conn, Key, Orphan, Phase};
+use super::{Connect, Engine, LOOPBACK};
+use crate::error::ConnError;
+use crate::pipe::{ListenerId, Rung};
+use crate::tcb::{ActiveOpen, Cx, Tcb};
+use crate::time::Instant;
+
+impl Engine {
+    /// Opens a connection: the SYN goes out at the next [`Engine::poll_transmit`].
+    ///
+    /// A stack whose `max_connections` is spent fails the pipe with `ConnectionLimit`.
+    pub fn connect(&mut self, now: Instant, order: Connect) {
+        let Connect { mut pipe, tuple, options } = order;
+        let key = Key::new(&tuple);
+        // The registry made sure that no live connection and no TIME-WAIT has the tuple; a half-open one gives way.
+        if let Some(slot) = self.conns.find(&key) {
+            self.remove(slot);
+        }
+        if self.counts.live >= self.shared.config.max_connections {
+            self.shared.registry().release(&key);
+            pipe.fail(ConnError::ConnectionLimit);
+            self.stats.wakes += u64::try_from(pipe.wake()).unwrap_or(0);
+            return;
+        }
+        let local = self.shared.is_local(tuple.remote.ip());
+        let (iss, ts_offset) = (self.isn.iss(now, &tuple), self.isn.ts_offset(&tuple));
+        self.stats.active_opens += 1;
+        let Engine { conns, shared, stats, path, .. } = self;
+        let path = if local { LOOPBACK } else { *path };
+        let id = conns.insert(key, |id| {
+            pipe.adopt(id, &shared.doorbell, &shared.budget);
+            let mut cx = Cx { now, config: &shared.config, stats, path };
+            let tcb = Tcb::connect(&mut cx, ActiveOpen { tuple, iss, ts_offset, options, pipe });
+            Conn { claimed: true, ..Conn::new(tcb, key, id, local) }
+        });
+        self.counts.live += 1;
+        self.after_event(now, id.index);
+    }
+
+    /// Drains the doorbell: users have written, read, shut down or dropped; listeners have closed.
+    pub fn poll_orders(&mut self, now: Instant) {
+        let mut rungs = std::mem::take(&mut self.rungs);
+        self.shared.doorbell.drain(&mut rungs);
+        for rung in rungs.drain(..) {
+            match rung {
+                Rung::Conn(id) => {
+                    if let Some(slot) = self.conns.slot_of(id) {
+                        if let Some((conn, mut cx)) = self.at(now, slot) {
+                            conn.tcb.on_orders(&mut cx);
+                        }
+                        self.after_event(now, slot);
+                    }
+                }
+                Rung::Listener(id) => self.forget_half_open(id),
+            }
+        }
+        self.rungs = rungs;
+    }
+
+    /// A listener is gone: its half-open connections go with it, silently; a peer's next segment is answered by RST.
+    fn forget_half_open(&mut self, id: ListenerId) {
+        if !self.half_open.contains_key(&id) || self.shared.registry().listener(id).is_some() {
+            return;
+        }
+        let slots: Vec<u32> =
+            self.conns.iter().filter(|(_, conn)| conn.listener == Some(id)).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.remove(slot);
+        }
+    }
+
+    /// Handles every deadline that is due.
+    pub fn on_deadlines(&mut self, now: Instant) {
+        // A deadline that a control block sets anew enters the heap when it has nothing more to send: this loop ends.
+        while let Some(slot) = self.deadlines.pop_due(now) {
+            if let Some((conn, mut cx)) = self.at(now, slot) {
+                conn.tcb.on_timeout(&mut cx);
+            }
+            self.after_event(now, slot);
+        }
+    }
+
+    /// Resets every connection: RSTs are owed.
+    pub fn abort_all(&mut self, now: Instant) {
+        self.for_all(now, |conn, cx| conn.tcb.abort(cx));
+    }
+
+    /// The reactor is about to be dropped: FIN where everything is sent, else RST. Transmit afterwards, then drop.
+    pub fn last_gasp(&mut self, now: Instant) {
+        self.for_all(now, |conn, cx| conn.tcb.last_gasp(cx));
+    }
+
+    fn for_all(&mut self, now: Instant, mut f: impl FnMut(&mut Conn, &mut Cx<'_>)) {
+        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some((conn, mut cx)) = self.at(now, slot) {
+                f(conn, &mut cx);
+            }
+            self.after_event(now, slot);
+        }
+    }
+
+    /// Ends a turn: users are woken and see what happened, the counters are published.
+    pub fn end_turn(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            let Some(slot) = self.conns.slot_of(id) else { continue };
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.touched = false;
+                self.stats.wakes += u64::try_from(conn.tcb.end_turn()).unwrap_or(0);
+            }
+        }
+        self.touched = touched;
+        self.publish_stats();
+    }
+
+    fn publish_stats(&self) {
+        // Whoever reads them right now sees the next turn's.
+        if let Ok(mut published) = self.shared.stats.try_lock() {
+            published.clone_from(&self.stats);
+        }
+    }
+
+    /// A connection and what its control block needs from outside.
+    pub(super) fn at(&mut self, now: Instant, slot: u32) -> Option<(&mut Conn, Cx<'_>)> {
+        let conn = self.conns.get_mut(slot)?;
+        let path = if conn.local { LOOPBACK } else { self.path };
+        Some((conn, Cx { now, config: &self.shared.config, stats: &mut self.stats, path }))
+    }
+
+    /// Something happened to the connection in `slot`: it gets a turn to transmit and one to wake its user.
+    pub(super) fn after_event(&mut self, now: Instant, slot: u32) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        if conn.tcb.is_closed() {
+            self.remove(slot);
+            return;
+        }
+        self.count(now, slot);
+        self.mark(slot);
+    }
+
+    /// Queues a connection for transmission and for `end_turn`.
+    pub(super) fn mark(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let id = conn.id(slot);
+        if !std::mem::replace(&mut conn.queued, true) {
+            let queue = if conn.local { &mut self.dirty_local } else { &mut self.dirty };
+            queue.push_back(id);
+        }
+        if !std::mem::replace(&mut conn.touched, true) {
+            self.touched.push(id);
+        }
+    }
+
+    /// Keeps the counts, and the bounds on TIME-WAIT records and orphans.
+    pub(super) fn count(&mut self, now: Instant, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let (id, before, phase) = (conn.id(slot), conn.phase, conn.current_phase());
+        conn.phase = phase;
+        let was_orphan = conn.orphan;
+        if was_orphan != Orphan::Evicted {
+            let is_orphan = phase == Phase::Live && conn.tcb.is_orphan();
+            conn.orphan = if is_orphan { Orphan::Counted } else { Orphan::No };
+        }
+        let is_orphan = conn.orphan;
+        if before != phase {
+            *self.counter(before) -= 1;
+            *self.counter(phase) += 1;
+            if phase == Phase::TimeWait {
+                let (conns, alive) = (&self.conns, self.counts.time_wait);
+                self.time_waits.push(id, alive, |id| {
+                    conns.slot_of(id).and_then(|slot| conns.get(slot)).is_some_and(|conn| conn.phase == Phase::TimeWait)
+                });
+                self.evict_time_waits();
+            }
+        }
+        match (was_orphan, is_orphan) {
+            (Orphan::No, Orphan::Counted) => {
+                self.counts.orphans += 1;
+                let (conns, alive) = (&self.conns, self.counts.orphans);
+                self.orphans.push(id, alive, |id| {
+                    conns
+                        .slot_of(id)
+                        .and_then(|slot| conns.get(slot))
+                        .is_some_and(|conn| conn.orphan == Orphan::Counted)
+                });
+                self.evict_orphans(now);
+            }
+            (Orphan::Counted, Orphan::No) => self.counts.orphans -= 1,
+            _ => {}
+        }
+    }
+
+    pub(super) fn counter(&mut self, phase: Phase) -> &mut usize {
+        match phase {
+            Phase::HalfOpen => &mut self.counts.half_open,
+            Phase::Live => &mut self.counts.live,
+            Phase::TimeWait => &mut self.counts.time_wait,
+        }
+    }
+
+    /// Linux drops the newest when `tcp_max_tw_buckets` is reached; the oldest is nearest to its end anyway.
+    fn evict_time_waits(&mut self) {
+        while self.counts.time_wait > self.shared.config.max_time_wait {
+            let Some(oldest) = self.time_waits.pop_oldest() else { return };
+            let slot = self.conns.slot_of(oldest);
+            let slot = slot.filter(|&slot| self.conns.get(slot).is_some_and(|conn| conn.phase == Phase::TimeWait));
+            if let Some(slot) = slot {
+                self.remove(slot);
+            }
+        }
+    }
+
+    /// reliability.md A27: over the bound the oldest orphan is reset.
+    fn evict_orphans(&mut self, now: Instant) {
+        while self.counts.orphans > self.shared.config.max_orphans {
+            let Some(oldest) = self.orphans.pop_oldest() else { return };
+            let Some(slot) = self.conns.slot_of(oldest) else { continue };
+            let Some((conn, mut cx)) = self.at(now, slot) else { continue };
+            if conn.orphan != Orphan::Counted {
+                continue;
+            }
+            conn.orphan = Orphan::Evicted;
+            conn.tcb.abort(&mut cx);
+            self.counts.orphans -= 1;
+            self.mark(slot);
+        }
+    }
+
+    /// Forgets a connection: its tuple is free, its user is told.
+    pub(super) fn remove(&mut self, slot: u32) {
+        let Some(mut conn) = self.conns.remove(slot) else { return };
+        self.deadlines.set(slot, None);
+        *self.counter(conn.phase) -= 1;
+        if conn.orphan == Orphan::Counted {
+            self.counts.orphans -= 1;
+        }
+        if let Some(listener) = conn.listener {
+            self.leave_listener(listener);
+        }
+        // Before the user hears of the end: its next bind or connect finds the tuple free.
+        if conn.claimed {
+            self.shared.registry().release(&conn.key);
+        }
+        self.stats.wakes += u64::try_from(conn.tcb.end_turn()).unwrap_or(0);
+    }
+
+    /// A half-open connection of a listener is none any more.
+    pub(super) fn leave_listener(&mut self, id: ListenerId) {
+        if let Some(count) = self.half_open.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.half_open.remove(&id);
+            }
+        }
+    }
+}

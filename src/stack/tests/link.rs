@@ -1,0 +1,245 @@
+//! Two stacks and a wire.
+
+use super::*;
+use crate::wire::{Flags, parse};
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 7 + n / 251) as u8).collect()
+}
+
+#[test]
+fn connect_transfer_and_close_both_ways_leave_nothing() {
+    for close_first in [0, 1] {
+        let mut net = Net::pair();
+        let (client, server, listening) = net.connected();
+        assert!(client.0.is_established() && server.0.is_established());
+        let data = pattern(1 << 20);
+        net.transfer(&client, &server, &data);
+        net.transfer(&server, &client, &data);
+        let (first, second) = if close_first == 0 { (client, server) } else { (server, client) };
+        first.0.shutdown_write();
+        net.settle();
+        assert_eq!(second.read(10), Ok(vec![]), "EOF");
+        // Half-close: the other direction still works.
+        second.write(b"late").expect("half open");
+        net.settle();
+        assert_eq!(first.read(10), Ok(b"late".to_vec()));
+        drop(second);
+        drop(first);
+        net.settle();
+        drop(listening);
+        net.settle();
+        let time_waits: Vec<usize> = net.engines.iter().map(Engine::time_wait).collect();
+        assert_eq!(time_waits, if close_first == 0 { [1, 0] } else { [0, 1] });
+        assert!(net.engines.iter().all(Engine::is_idle));
+        net.advance(Duration::from_secs(61));
+        for engine in &net.engines {
+            assert_eq!((engine.live(), engine.time_wait(), engine.orphans(), engine.half_open()), (0, 0, 0, 0));
+            assert_eq!((engine.shared.budget.used(), engine.shared.budget.reserved()), (0, 0));
+            assert_eq!(engine.next_deadline(), None);
+        }
+    }
+}
+
+#[test]
+fn ipv6_works_the_same() {
+    let mut net = Net::pair();
+    let listening = net.listen(1, "[::]:80", 8);
+    let client = net.connect(0, "[fd00::2]:80");
+    let (server, peer) = net.accept(&listening).expect("connected");
+    assert_eq!((client.0.local_addr(), peer.ip()), (Some(peer), ip("fd00::1")));
+    net.transfer(&client, &server, &pattern(100_000));
+}
+
+#[test]
+fn dual_stack_listener_shows_mapped_addresses() {
+    let mut net = Net::pair();
+    let listening = net.listen(1, "[::]:80", 8);
+    let client = net.connect(0, "10.0.0.2:80");
+    let (server, peer) = net.accept(&listening).expect("connected");
+    assert_eq!(peer.ip(), ip("::ffff:10.0.0.1"));
+    assert_eq!(server.0.peer_addr(), Some(peer));
+    assert_eq!(server.0.local_addr(), Some(addr("[::ffff:10.0.0.2]:80")));
+    assert_eq!(client.0.peer_addr(), Some(addr("10.0.0.2:80")));
+    net.transfer(&client, &server, b"mapped");
+    drop(listening);
+    // With IPV6_V6ONLY there is no such listener.
+    let options = SocketOptions { only_v6: true, reuseaddr: true, ..net.options(1) };
+    let binding = net.shared(1).bind(addr("[::]:81"), &options).expect("bound");
+    let _listening = net.shared(1).listen(binding, options, 8).expect("listening");
+    let refused = net.connect(0, "10.0.0.2:81");
+    net.settle();
+    assert_eq!(refused.0.take_error(), Some(ConnError::Refused));
+}
+
+#[test]
+fn closed_port_refuses() {
+    let mut net = Net::pair();
+    let client = net.connect(0, "10.0.0.2:81");
+    net.settle();
+    assert_eq!(client.0.take_error(), Some(ConnError::Refused));
+    assert_eq!(net.engines[0].live(), 0);
+    assert_eq!(net.engines[1].stats.resets_out, 1);
+    assert_eq!(net.engines[1].stats.dropped(DropReason::NoSocket), 1);
+}
+
+#[test]
+fn backlog_overflow_lets_everybody_in_once_drained() {
+    let mut net = Net::pair();
+    let listening = net.listen(1, "10.0.0.2:80", 4);
+    let clients: Vec<Stream> = (0..20).map(|_| net.connect(0, "10.0.0.2:80")).collect();
+    net.settle();
+    assert_eq!(net.shared(1).backlog_len(listening.id), 5);
+    let mut servers = Vec::new();
+    for _ in 0..200 {
+        while let Some((server, _)) = net.accept(&listening) {
+            servers.push(server);
+        }
+        net.advance(Duration::from_millis(500));
+    }
+    assert_eq!(servers.len(), 20);
+    assert!(clients.iter().all(|client| client.0.is_established()));
+    assert_eq!(net.engines[1].stats.resets_out, 0);
+    assert!(net.engines[1].stats.dropped(DropReason::AcceptQueueFull) > 0);
+}
+
+#[test]
+fn listener_drop_resets_its_queue_and_forgets_half_open() {
+    let mut net = Net::pair();
+    let listening = net.listen(1, "10.0.0.2:80", 8);
+    let queued = net.connect(0, "10.0.0.2:80");
+    net.settle();
+    // The second one never completes: our ACKs are lost.
+    net.wire = Box::new(|from, packet| {
+        let syn = parse(packet, Default::default()).is_ok_and(|parsed| match parsed.body {
+            crate::wire::Body::Tcp { seg, .. } => seg.has(Flags::SYN),
+            _ => false,
+        });
+        from == 1 || syn
+    });
+    let half = net.connect(0, "10.0.0.2:80");
+    net.settle();
+    assert_eq!((net.engines[1].half_open(), net.engines[1].live()), (1, 1));
+    net.wire = Box::new(|_, _| true);
+    drop(listening);
+    net.settle();
+    assert_eq!((net.engines[1].half_open(), net.engines[1].live()), (0, 0));
+    assert_eq!(queued.read(1), Err(TryError::Failed(ConnError::Reset)));
+    half.write(b"x").expect("believes it is open");
+    net.settle();
+    assert_eq!(half.read(1), Err(TryError::Failed(ConnError::Reset)));
+    // The port is free again at once, with SO_REUSEADDR or without: nothing lives on it.
+    net.shared(1).bind(addr("10.0.0.2:80"), &SocketOptions::default()).expect("free");
+}
+
+#[test]
+fn time_wait_on_the_server_side_can_be_reused_by_a_new_syn() {
+    let mut net = Net::pair();
+    let listening = net.listen(1, "10.0.0.2:80", 8);
+    let options = SocketOptions { reuseaddr: true, ..net.options(0) };
+    let binding = net.shared(0).bind(addr("10.0.0.1:5000"), &options).expect("bound");
+    for round in 0..3 {
+        let client = net.try_connect(0, Some(&binding), "10.0.0.2:80").expect("claimed");
+        let (server, _) = net.accept(&listening).unwrap_or_else(|| panic!("round {round}"));
+        net.transfer(&client, &server, &pattern(50_000));
+        drop(server);
+        net.settle();
+        drop(client);
+        net.settle();
+        assert_eq!((net.engines[0].time_wait(), net.engines[1].time_wait()), (0, 1), "round {round}");
+        net.advance(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn bounded_tables_evict_the_oldest() {
+    let small = |config| StackConfig { max_time_wait: 5, max_orphans: 3, ..config };
+    let mut net = Net::pair_of(small);
+    let listening = net.listen(1, "10.0.0.2:80", 64);
+    for _ in 0..12 {
+        let client = net.connect(0, "10.0.0.2:80");
+        let (server, _) = net.accept(&listening).expect("connected");
+        drop(client);
+        net.settle();
+        drop(server);
+        net.settle();
+    }
+    assert_eq!((net.engines[0].time_wait(), net.engines[1].time_wait()), (5, 0));
+    let clients: Vec<Stream> = (0..6).map(|_| net.connect(0, "10.0.0.2:80")).collect();
+    net.settle();
+    let resets = net.engines[0].stats.resets_out;
+    net.wire = Box::new(|_, _| false);
+    for client in &clients {
+        client.write(b"unacknowledged").expect("open");
+    }
+    net.settle();
+    drop(clients);
+    net.settle();
+    assert_eq!(net.engines[0].orphans(), 3);
+    assert_eq!(net.engines[0].live(), 3);
+    let _ = resets;
+    // And those die by their own limit (reliability.md A27).
+    net.advance(Duration::from_secs(300));
+    assert_eq!((net.engines[0].orphans(), net.engines[0].live()), (0, 0));
+}
+
+#[test]
+fn connection_limit_is_told() {
+    let mut net = Net::pair_of(|config| StackConfig { max_connections: 2, ..config });
+    let _listening = net.listen(1, "10.0.0.2:80", 8);
+    let clients: Vec<Stream> = (0..3).map(|_| net.connect(0, "10.0.0.2:80")).collect();
+    net.settle();
+    let errors: Vec<_> = clients.iter().map(|client| client.0.take_error()).collect();
+    assert_eq!(errors, [None, None, Some(ConnError::ConnectionLimit)]);
+    // Its tuple is free again.
+    drop(clients);
+    net.advance(Duration::from_secs(200));
+    assert_eq!(net.engines[0].live(), 0);
+}
+
+#[test]
+fn a_refused_packet_is_held_and_comes_first_unchanged() {
+    let mut net = Net::pair();
+    let (client, server, _listening) = net.connected();
+    client.write(b"hold me").expect("open");
+    let now = net.now;
+    let engine = &mut net.engines[0];
+    engine.poll_orders(now);
+    let first = engine.poll_transmit(now).expect("data");
+    let bytes = |packet: Transmit<'_>| [packet.header, packet.payload[0], packet.payload[1]].concat();
+    let first = bytes(first);
+    let counted = engine.stats.packets_out;
+    for _ in 0..2 {
+        engine.hold_transmit();
+        assert!(engine.wants_transmit());
+        let again = engine.poll_transmit(now).expect("held");
+        assert_eq!(bytes(again), first);
+    }
+    assert_eq!(engine.stats.packets_out, counted);
+    assert!(engine.poll_transmit(now).is_none());
+    net.engines[1].receive(now, &first, Default::default());
+    net.settle();
+    assert_eq!(server.read(100), Ok(b"hold me".to_vec()));
+}
+
+#[test]
+fn dropping_the_engine_fails_everybody() {
+    let mut net = Net::pair();
+    let (client, server, listening) = net.connected();
+    let now = net.now;
+    // The last pass: nothing is unsent at the client, so it says FIN.
+    net.engines[0].last_gasp(now);
+    net.settle();
+    let shared = net.shared(0);
+    let client_listener = net.listen(0, "10.0.0.1:90", 8);
+    drop(net.engines.remove(0));
+    assert!(matches!(client.read(1), Err(TryError::Failed(ConnError::NetworkDown)) | Ok(_)));
+    assert!(client_listener.queue.try_pop().is_err());
+    assert_eq!(shared.bind(addr("10.0.0.1:91"), &SocketOptions::default()).map(drop), Err(ConnError::NetworkDown));
+    assert_eq!(
+        shared.claim(None, addr("10.0.0.2:80"), &SocketOptions::default()).map(drop),
+        Err(ConnError::NetworkDown)
+    );
+    assert_eq!(server.read(1), Ok(vec![]));
+    drop(listening);
+}
