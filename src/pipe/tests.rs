@@ -606,53 +606,17 @@ fn an_echo_between_threads_loses_nothing() {
         }));
         stack.finish();
     });
-    let blocked = |direction: Direction, event: &mut Option<ReadyEvent>, cx: &mut Context<'_>| {
-        if let Some(event) = event.take() {
-            user.readiness().clear(event);
-        }
-        match user.readiness().poll_ready(cx, direction) {
-            Poll::Ready(ready) => *event = Some(ready),
-            Poll::Pending => return Poll::Pending,
-        }
-        Poll::Ready(())
-    };
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (mut done, mut event) = (0, None);
+            let mut done = 0;
             while done < TOTAL {
                 let data: Vec<u8> = (done..TOTAL.min(done + 40)).map(byte).collect();
-                block_on(poll_fn(|cx| match write(&user, &data) {
-                    Ok(n) => {
-                        done += n;
-                        Poll::Ready(())
-                    }
-                    Err(TryError::WouldBlock) => {
-                        while blocked(Direction::Write, &mut event, cx).is_ready() {
-                            if let Ok(n) = write(&user, &data) {
-                                done += n;
-                                return Poll::Ready(());
-                            }
-                        }
-                        Poll::Pending
-                    }
-                    Err(error) => panic!("{error:?}"),
-                }));
+                done += block_on(retry(&user, Direction::Write, || write(&user, &data)));
             }
         });
-        let (mut done, mut event) = (0, None);
+        let mut done = 0;
         while done < TOTAL {
-            let data = block_on(poll_fn(|cx| match read(&user, 50) {
-                Err(TryError::WouldBlock) => {
-                    while blocked(Direction::Read, &mut event, cx).is_ready() {
-                        if let Ok(data) = read(&user, 50) {
-                            return Poll::Ready(data);
-                        }
-                    }
-                    Poll::Pending
-                }
-                result => Poll::Ready(result.unwrap()),
-            }));
-            for got in data {
+            for got in block_on(retry(&user, Direction::Read, || read(&user, 50))) {
                 assert_eq!(got, byte(done), "at {done}");
                 done += 1;
             }
@@ -660,4 +624,15 @@ fn an_echo_between_threads_loses_nothing() {
     });
     drop(user);
     reactor.join().unwrap();
+}
+
+/// As `net` does: wait for readiness, try, clear what was seen if there was nothing.
+async fn retry<T>(user: &UserEnd, direction: Direction, mut attempt: impl FnMut() -> Result<T, TryError>) -> T {
+    loop {
+        let event = std::future::poll_fn(|cx| user.readiness().poll_ready(cx, direction)).await;
+        match attempt() {
+            Err(TryError::WouldBlock) => user.readiness().clear(event),
+            result => return result.unwrap_or_else(|error| panic!("{error:?}")),
+        }
+    }
 }

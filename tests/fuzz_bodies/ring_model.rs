@@ -89,7 +89,7 @@ fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Con
             let data = bytes(a);
             let fits = a.min(model.free());
             assert_eq!(producer.write(&data), fits);
-            model.queue.extend(&data[..fits]);
+            model.queue.extend(data.iter().take(fits));
         }
         0 | 1 => {
             let offset = a % (model.free() + 1);
@@ -129,8 +129,9 @@ fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Con
             let data = bytes(a.min(model.free()));
             let [first, second] = producer.free_slices(0, a);
             assert_eq!(first.len() + second.len(), data.len());
-            first.copy_from_slice(&data[..first.len()]);
-            second.copy_from_slice(&data[first.len()..]);
+            let (head, rest) = data.split_at(first.len());
+            first.copy_from_slice(head);
+            second.copy_from_slice(rest);
             model.write_at(0, &data);
             producer.publish(data.len());
             model.publish(data.len());
