@@ -241,6 +241,11 @@ impl Engine {
 
     /// A SYN that may take over a TIME-WAIT (RFC 6191), if somebody listens.
     fn reuse_time_wait(&mut self, now: Instant, slot: u32, tuple: &FourTuple, seg: &Segment<'_>) {
+        if seg.has(Flags::FIN) {
+            // As in `on_unknown`.
+            self.stats.drop_packet(DropReason::BadState);
+            return;
+        }
         let origin = self.origin_of(slot);
         let listener = self.shared.registry().find_listener(&Key::new(tuple));
         let Some(listener) = listener else {

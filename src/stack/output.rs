@@ -113,8 +113,8 @@ impl Engine {
         self.current()
     }
 
-    /// The device did not take the packet that [`Engine::poll_transmit`] answered last: it comes first next time. Copies
-    /// the payload, for what an acknowledgment may free meanwhile must not be read.
+    /// The device did not take the packet that [`Engine::poll_transmit`] answered just now (call nothing in between): it
+    /// comes first next time. Copies the payload, for what an acknowledgment may free meanwhile must not be read.
     pub fn hold_transmit(&mut self) {
         let Outbox { payload, copy, .. } = &mut self.outbox;
         if let Payload::Ring(slot, transmission) = payload {

@@ -142,9 +142,9 @@ fn half_open_flood_is_bounded() {
 
 #[test]
 fn a_half_open_connection_is_small() {
-    // reliability.md G6: 128 bytes in the slab's own words are the aim; what it is, this line says.
+    // reliability.md G6 aims at 128 bytes; what the tables hold a record today, this line says.
     let size = size_of::<demux::Conn>() + size_of::<demux::Key>();
-    assert!(size <= 384, "{size}");
+    assert!(size <= 264, "{size}");
 }
 
 #[test]
@@ -206,7 +206,6 @@ fn echo_requests_are_answered_with_the_same_bytes() {
 #[test]
 fn a_connect_from_a_listening_port_wins_over_a_half_open_connection() {
     let mut net = Net::pair();
-    let options = SocketOptions { reuseaddr: true, ..net.options(1) };
     let _listening = net.listen(1, "10.0.0.2:80", 8);
     let now = net.now;
     feed(&mut net.engines[1], now, &packet(addr("10.0.0.1:700"), addr("10.0.0.2:80"), Flags::SYN, 5, 0));
@@ -218,5 +217,71 @@ fn a_connect_from_a_listening_port_wins_over_a_half_open_connection() {
     net.settle();
     assert_eq!(client.0.take_error(), Some(ConnError::Refused));
     assert_eq!(net.engines[1].live(), 0);
-    let _ = options;
+}
+
+/// An ICMPv4 error that quotes `quoted`.
+fn icmp_error(src: &str, (kind, code): (u8, u8), quoted: &[u8]) -> Vec<u8> {
+    fn checksum(bytes: &[u8]) -> [u8; 2] {
+        let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+        let sum: u32 = words.sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+    }
+    let IpAddr::V4(src) = ip(src) else { panic!("IPv4") };
+    let mut icmp = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    icmp.extend_from_slice(&quoted[..28]);
+    let sum = checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum);
+    let mut header = vec![0x45, 0, 0, 20 + icmp.len() as u8, 0, 0, 0x40, 0, 64, 1, 0, 0];
+    header.extend_from_slice(&src.octets());
+    header.extend_from_slice(&[10, 0, 0, 1]);
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+    header.extend(icmp);
+    header
+}
+
+#[test]
+fn icmp_errors_reach_the_connection_they_quote() {
+    for (code, expected) in
+        [(0, Some(ConnError::NetworkUnreachable)), (1, Some(ConnError::HostUnreachable)), (3, Some(ConnError::Refused))]
+    {
+        let mut net = Net::pair();
+        let now = net.now;
+        let client = net.connect(0, "10.0.0.2:80");
+        let engine = &mut net.engines[0];
+        let syn = engine.poll_transmit(now).expect("SYN").header.to_vec();
+        // Another connection's, a broadcast's, one with a sequence number we never sent: nothing.
+        let mut other = syn.clone();
+        other[21] ^= 1;
+        let mut stale = syn.clone();
+        stale[24] ^= 0x80;
+        feed(engine, now, &icmp_error("192.0.2.1", (3, code), &other));
+        feed(engine, now, &icmp_error("192.0.2.1", (3, code), &stale));
+        assert_eq!(engine.stats.dropped(DropReason::IcmpStale), 2);
+        feed(engine, now, &icmp_error("255.255.255.255", (3, code), &syn));
+        assert_eq!((engine.stats.dropped(DropReason::BadSource), client.0.take_error()), (1, None));
+        feed(engine, now, &icmp_error("192.0.2.1", (3, code), &syn));
+        assert_eq!(client.0.take_error(), expected);
+        assert_eq!(engine.live(), 0);
+    }
+}
+
+#[test]
+fn random_segments_never_get_more_than_one_answer_each() {
+    // reliability.md A28.
+    let mut net = Net::pair();
+    let (client, server, _listening) = net.connected();
+    let peer = client.0.local_addr().expect("connected");
+    let mut random = fastrand::Rng::with_seed(28);
+    for n in 0..20_000u64 {
+        let src = if random.bool() { peer } else { SocketAddr::new(peer.ip(), random.u16(1..)) };
+        let dst = SocketAddr::new(ip("10.0.0.2"), if random.bool() { 80 } else { random.u16(1..) });
+        let flags = Flags::from_bits(random.u8(..)).without(Flags::RST);
+        let bytes = packet(src, dst, flags, random.u32(..), random.u32(..));
+        let now = Instant::from_millis(10 + n);
+        assert!(feed(&mut net.engines[1], now, &bytes).len() <= 1, "{n}");
+    }
+    net.now = Instant::from_millis(30_000);
+    net.transfer(&client, &server, b"unharmed");
 }

@@ -1,7 +1,7 @@
 //! Two stacks and a wire.
 
 use super::*;
-use crate::wire::{Flags, parse};
+use crate::wire::{Checksum, Flags, parse};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * 7 + n / 251) as u8).collect()
@@ -167,7 +167,6 @@ fn bounded_tables_evict_the_oldest() {
     assert_eq!((net.engines[0].time_wait(), net.engines[1].time_wait()), (5, 0));
     let clients: Vec<Stream> = (0..6).map(|_| net.connect(0, "10.0.0.2:80")).collect();
     net.settle();
-    let resets = net.engines[0].stats.resets_out;
     net.wire = Box::new(|_, _| false);
     for client in &clients {
         client.write(b"unacknowledged").expect("open");
@@ -177,7 +176,6 @@ fn bounded_tables_evict_the_oldest() {
     net.settle();
     assert_eq!(net.engines[0].orphans(), 3);
     assert_eq!(net.engines[0].live(), 3);
-    let _ = resets;
     // And those die by their own limit (reliability.md A27).
     net.advance(Duration::from_secs(300));
     assert_eq!((net.engines[0].orphans(), net.engines[0].live()), (0, 0));
@@ -242,4 +240,73 @@ fn dropping_the_engine_fails_everybody() {
     );
     assert_eq!(server.read(1), Ok(vec![]));
     drop(listening);
+}
+
+#[test]
+fn a_device_that_splits_gets_large_segments_and_partial_checksums() {
+    let mut net = Net::pair();
+    net.engines[0].set_path(Path { mtu: 1_500, max_large: Some(65_535) }, true);
+    let (client, server, _listening) = net.connected();
+    // Slow start opens the window first.
+    for _ in 0..20 {
+        net.transfer(&client, &server, &pattern(60_000));
+    }
+    net.advance(Duration::from_millis(300));
+    client.write(&pattern(60_000)).expect("open");
+    let now = net.now;
+    let engine = &mut net.engines[0];
+    engine.poll_orders(now);
+    let packet = engine.poll_transmit(now).expect("data");
+    assert!(packet.len() > 10_000, "{}", packet.len());
+    let size = packet.offload.segment_size.expect("to be split");
+    assert!(usize::from(size) + packet.header.len() <= 1_500);
+    assert_eq!(usize::from(packet.offload.header_len), packet.header.len());
+    let Checksum::Partial { start, offset } = packet.offload.checksum else { panic!("complete") };
+    assert_eq!((start, offset), (20, 16));
+    // In place: the payload lies in the send buffer.
+    let (_, send, _) = client.0.info();
+    let range = send.address..send.address + send.capacity;
+    assert!(packet.payload.iter().filter(|part| !part.is_empty()).all(|part| range.contains(&part.as_ptr().addr())));
+    let bytes = [packet.header, packet.payload[0], packet.payload[1]].concat();
+    let offload = packet.offload;
+    net.engines[1].receive(now, &bytes, offload);
+    net.settle();
+    assert_eq!(server.read(usize::MAX), Ok(pattern(60_000)));
+}
+
+#[test]
+fn unacked_counts_down_to_nothing() {
+    let mut net = Net::pair();
+    let (client, _server, _listening) = net.connected();
+    client.write(&[1; 5_000]).expect("open");
+    let now = net.now;
+    net.engines[0].poll_orders(now);
+    assert_eq!(net.engines[0].unacked(), 5_000);
+    net.advance(Duration::from_millis(100));
+    assert_eq!(net.engines[0].unacked(), 0);
+}
+
+#[test]
+fn orders_given_before_the_engine_knows_the_connection_are_heard() {
+    let mut net = Net::pair();
+    let _listening = net.listen(1, "10.0.0.2:80", 8);
+    let options = net.options(0);
+    let tuple = net.shared(0).claim(None, addr("10.0.0.2:80"), &options).expect("free");
+    let region = crate::pipe::Region::map(4_096, 4_096).expect("mapped");
+    let (user, stack_end) = crate::pipe::pipe(region, options);
+    drop(user);
+    net.engines[0].connect(net.now, Connect { pipe: stack_end, tuple, options });
+    net.settle();
+    assert_eq!((net.engines[0].live(), net.engines[0].conns.iter().count()), (0, 0));
+    net.shared(0).claim(None, addr("10.0.0.2:80"), &options).expect("nothing leaked");
+}
+
+#[test]
+fn the_types_cross_threads() {
+    fn send<T: Send>() {}
+    fn sync<T: Send + Sync>() {}
+    send::<Engine>();
+    sync::<Shared>();
+    sync::<Binding>();
+    sync::<Listening>();
 }

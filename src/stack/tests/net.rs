@@ -4,7 +4,6 @@ use std::io::IoSlice;
 
 use super::*;
 use crate::pipe::{Region, UserEnd, pipe};
-use crate::wire::Offload;
 
 pub(super) fn secrets(seed: u8) -> Secrets {
     Secrets { key: [seed; 32] }
@@ -30,14 +29,16 @@ impl Stream {
     }
 }
 
+/// Decides which packets arrive: sender, bytes.
+type Wire = Box<dyn FnMut(usize, &[u8]) -> bool>;
+
 /// Up to two engines: what one sends, the other receives.
 pub(super) struct Net {
     pub(super) now: Instant,
     pub(super) engines: Vec<Engine>,
     /// Packets sent, by engine.
     pub(super) sent: Vec<u64>,
-    /// Decides which packets arrive: sender, bytes.
-    pub(super) wire: Box<dyn FnMut(usize, &[u8]) -> bool>,
+    pub(super) wire: Wire,
 }
 
 impl Net {
@@ -123,15 +124,15 @@ impl Net {
         while let Some(packet) = engine.poll_transmit(now) {
             let mut bytes = packet.header.to_vec();
             packet.payload.iter().for_each(|part| bytes.extend_from_slice(part));
-            packets.push(bytes);
+            packets.push((bytes, packet.offload));
         }
         engine.end_turn();
         moved |= !packets.is_empty() || engine.has_local() || engine.wants_transmit();
-        for packet in packets {
+        for (packet, offload) in packets {
             self.sent[index] += 1;
             let arrives = (self.wire)(index, &packet);
             if arrives && let Some(peer) = self.engines.get_mut(1 - index) {
-                peer.receive(now, &packet, Offload::default());
+                peer.receive(now, &packet, offload);
             }
         }
         moved
