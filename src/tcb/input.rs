@@ -194,14 +194,15 @@ impl Open {
     }
 }
 
-/// RFC 9293 §3.10.7.4, the four cases of the acceptability test.
+/// RFC 9293 §3.10.7.4, the four cases of the acceptability test; a segment that reaches beyond the window on both sides
+/// is acceptable too, as in Linux's tcp_sequence.
 fn is_acceptable(seg: &Segment<'_>, nxt: Seq, wnd: u32) -> bool {
     let len = seg.len();
     match (len, wnd) {
         (0, 0) => seg.seq == nxt,
         (0, wnd) => seg.seq.is_within(nxt, wnd) || seg.seq == nxt + wnd && seg.flags == Flags::ACK,
         (_, 0) => false,
-        (len, wnd) => seg.seq.is_within(nxt, wnd) || (seg.seq + (len - 1)).is_within(nxt, wnd),
+        (len, wnd) => seg.seq.is_before(nxt + wnd) && (seg.seq + len).is_after(nxt),
     }
 }
 
