@@ -38,8 +38,10 @@ impl Ready {
     pub const WRITE_CLOSED: Ready = Ready(1 << 3);
     /// The connection failed.
     pub const ERROR: Ready = Ready(1 << 4);
+    /// Every byte that was written is acknowledged; set only while someone waits for it (`UserEnd::drained`).
+    pub const DRAINED: Ready = Ready(1 << 5);
     /// Everything.
-    pub const ALL: Ready = Ready(0b1_1111);
+    pub const ALL: Ready = Ready(0b11_1111);
     /// What a reader waits for (tokio's `Interest::READABLE`).
     pub const READ: Ready = Ready(Ready::READABLE.0 | Ready::READ_CLOSED.0);
     /// What a writer waits for (tokio's `Interest::WRITABLE`).

@@ -25,6 +25,7 @@ pub fn pipe(region: Region, options: SocketOptions) -> (UserEnd, StackEnd) {
         error: OnceLock::new(),
         link: OnceLock::new(),
         writer_waits: AtomicBool::new(false),
+        drain_waits: AtomicBool::new(false),
         read_step: AtomicUsize::new(half.max(1)),
         charged: AtomicUsize::new(0),
         options: Mutex::new(options),
@@ -97,6 +98,8 @@ pub(super) struct Shared {
     link: OnceLock<Link>,
     /// A writer found no room and wants to hear of it.
     pub(super) writer_waits: AtomicBool,
+    /// Someone waits in `UserEnd::drained`.
+    pub(super) drain_waits: AtomicBool,
     /// The user rings READ after this many bytes.
     pub(super) read_step: AtomicUsize,
     /// Bytes taken from the budget that go back with this: queued bytes, and received ones left behind by the reactor.

@@ -96,6 +96,9 @@ impl StackEnd {
             self.shared.writer_waits.store(false, Ordering::SeqCst);
             self.pending |= Ready::WRITABLE;
         }
+        if self.send.is_empty() && self.shared.drain_waits.swap(false, Ordering::SeqCst) {
+            self.pending |= Ready::DRAINED;
+        }
     }
 
     /// Bytes the user has not read.

@@ -173,6 +173,36 @@ impl UserEnd {
         is_writable(writer.free(), writer.capacity())
     }
 
+    /// Waits until every byte written so far, and after, is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// The connection's error, taken, or `BrokenPipe` if it ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Waiting changes nothing.
+    pub async fn drained(&self) -> Result<(), ConnError> {
+        let readiness = self.readiness();
+        loop {
+            // The question first, then the look at the ring: as in `wait_for_room`.
+            let event = readiness.event(Ready::DRAINED | Ready::ERROR);
+            self.shared.drain_waits.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            if self.is_dead() {
+                return Err(ConnError::NetworkDown);
+            }
+            if self.shared.memory.info(Side::Send).fill == 0 {
+                return Ok(());
+            }
+            if self.is_over() {
+                return Err(self.take_error().unwrap_or(ConnError::BrokenPipe));
+            }
+            readiness.clear(event);
+            readiness.wait(Ready::DRAINED | Ready::ERROR).await;
+        }
+    }
+
     /// No more bytes will be written: the peer gets FIN after the queued ones. Never fails, never blocks.
     pub fn shutdown_write(&self) {
         {

@@ -49,7 +49,7 @@ use crate::config::{SocketOptions, StackConfig};
 use crate::error::ConnError;
 use crate::pipe::{ConnId, ListenerId, Rung, StackEnd};
 use crate::stats::Stats;
-use crate::tcb::Path;
+pub use crate::tcb::Path;
 use crate::time::Instant;
 use crate::wire::FourTuple;
 #[cfg(any(test, feature = "internals"))]

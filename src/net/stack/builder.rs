@@ -1,0 +1,200 @@
+//! [`StackBuilder`]: every check happens before anything is created.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use super::handle::Stack;
+use crate::config::StackConfig;
+use crate::device::Device;
+use crate::error::ConnError;
+use crate::net::options::invalid;
+use crate::reactor::{Setup, start};
+
+/// Smallest IPv4 MTU (RFC 791 §3.2).
+const MIN_MTU: usize = 68;
+/// Smallest IPv6 MTU (RFC 8200 §5).
+const MIN_MTU_V6: usize = 1_280;
+/// An IP packet's length field has 16 bits.
+const MAX_MTU: usize = 65_535;
+
+/// The secret of a stack: initial sequence numbers, ports, hash seeds derive from it. Fixed only in tests.
+#[derive(Clone, Copy)]
+pub struct Seed([u8; 32]);
+
+impl From<[u8; 32]> for Seed {
+    fn from(key: [u8; 32]) -> Seed {
+        Seed(key)
+    }
+}
+
+impl From<u64> for Seed {
+    fn from(seed: u64) -> Seed {
+        let mut key = [0; 32];
+        for (place, byte) in key.iter_mut().zip(seed.to_le_bytes()) {
+            *place = byte;
+        }
+        Seed(key)
+    }
+}
+
+impl fmt::Debug for Seed {
+    /// Shows nothing: it is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(..)")
+    }
+}
+
+/// Builds a [`Stack`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use std::net::Ipv4Addr;
+/// use usernet::Stack;
+///
+/// let (left, right) = usernet::device::pair(1500);
+/// let a = Stack::builder().address(Ipv4Addr::new(10, 0, 0, 1), 24).device(left).build()?;
+/// let b = Stack::builder().address(Ipv4Addr::new(10, 0, 0, 2), 24).device(right).build()?;
+/// let listener = b.bind("10.0.0.2:80").await?;
+/// let stream = a.connect("10.0.0.2:80").await?;
+/// assert_eq!(stream.local_addr()?.ip(), Ipv4Addr::new(10, 0, 0, 1));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder builds nothing before `build`"]
+pub struct StackBuilder {
+    config: StackConfig,
+    mtu: Option<usize>,
+    seed: Option<Seed>,
+    device: Option<Box<dyn Device>>,
+}
+
+impl StackBuilder {
+    pub(super) fn new() -> StackBuilder {
+        StackBuilder { config: StackConfig::default(), mtu: None, seed: None, device: None }
+    }
+
+    /// Adds an address of the stack with the prefix length of its network, in bits. At least one is needed.
+    pub fn address(mut self, ip: impl Into<IpAddr>, prefix: u8) -> StackBuilder {
+        self.config.addresses.push((ip.into(), prefix));
+        self
+    }
+
+    /// Sets the largest IP packet in bytes: 68 to 65,535, at least 1,280 with an IPv6 address. Default: the device's.
+    pub fn mtu(mut self, bytes: usize) -> StackBuilder {
+        self.mtu = Some(bytes);
+        self
+    }
+
+    /// Sets the device. Without one the stack reaches only its own addresses.
+    pub fn device(mut self, device: impl Device + 'static) -> StackBuilder {
+        self.device = Some(Box::new(device));
+        self
+    }
+
+    /// Limits the bytes resident in buffers plus metadata. Default: 1 GiB.
+    pub fn memory_budget(mut self, bytes: u64) -> StackBuilder {
+        self.config.memory_budget = bytes;
+        self
+    }
+
+    /// Limits the address space of buffers, in bytes. Default: 64 GiB.
+    pub fn max_reserved(mut self, bytes: u64) -> StackBuilder {
+        self.config.max_reserved = bytes;
+        self
+    }
+
+    /// Fixes the stack's secret: a 32-byte key, or a number in tests. Default: drawn from the operating system.
+    pub fn seed(mut self, seed: impl Into<Seed>) -> StackBuilder {
+        self.seed = Some(seed.into());
+        self
+    }
+
+    /// Changes any other setting. The MTU is set by [`mtu`](StackBuilder::mtu) only.
+    ///
+    /// ```
+    /// let builder = usernet::Stack::builder().configure(|config| {
+    ///     config.max_connections = 1_000;
+    ///     config.socket.nodelay = true;
+    /// });
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(&mut StackConfig)) -> StackBuilder {
+        change(&mut self.config);
+        self
+    }
+
+    /// Builds the stack and spawns its reactor on the current tokio runtime.
+    ///
+    /// The runtime needs a time driver (`enable_time`). tokio offers no question for that, only a panic, which is caught
+    /// here: in that case the process's panic hook prints one message beside the error.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, before anything is created: no address, one given twice, one that no host may have, a prefix too
+    /// long, an MTU out of bounds or above the device's, an empty port range. `Unsupported`: no tokio runtime on this
+    /// thread, or one without a time driver. What the operating system says when it has no randomness.
+    pub fn build(self) -> io::Result<Stack> {
+        self.build_with(Box::new(|| {}))
+    }
+
+    /// As [`build`](StackBuilder::build); `on_end` runs when the reactor is gone.
+    pub(super) fn build_with(mut self, on_end: Box<dyn FnOnce() + Send>) -> io::Result<Stack> {
+        check_addresses(&self.config)?;
+        self.config.mtu = self.checked_mtu()?;
+        self.config.embedded = self.device.is_none();
+        let key = match self.seed {
+            Some(Seed(key)) => key,
+            None => {
+                let mut key = [0; 32];
+                getrandom::fill(&mut key).map_err(io::Error::other)?;
+                key
+            }
+        };
+        start(Setup { config: self.config, key, device: self.device, on_end }).map(Stack::new)
+    }
+
+    fn checked_mtu(&self) -> io::Result<usize> {
+        let device = self.device.as_ref().map(|device| device.capabilities().mtu);
+        let mtu = self.mtu.or(device).unwrap_or(MAX_MTU);
+        let has_v6 = self.config.addresses.iter().any(|(ip, _)| ip.is_ipv6());
+        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
+            return Err(invalid("an MTU lies between 68 and 65,535 bytes"));
+        }
+        if has_v6 && mtu < MIN_MTU_V6 {
+            return Err(invalid("the MTU of a stack with an IPv6 address is at least 1,280 bytes (RFC 8200)"));
+        }
+        if device.is_some_and(|device| mtu > device) {
+            return Err(invalid("the MTU is larger than the device's"));
+        }
+        Ok(mtu)
+    }
+}
+
+fn check_addresses(config: &StackConfig) -> io::Result<()> {
+    if config.addresses.is_empty() {
+        return Err(invalid("a stack needs at least one address"));
+    }
+    for (n, (ip, prefix)) in config.addresses.iter().enumerate() {
+        if *prefix > if ip.is_ipv4() { 32 } else { 128 } {
+            return Err(invalid("a prefix length is at most 32 (IPv4) or 128 (IPv6) bits"));
+        }
+        if ip.is_unspecified() || ip.is_multicast() || ip.to_canonical() != *ip {
+            return Err(invalid("an address of a stack is a unicast address"));
+        }
+        if config.addresses.iter().take(n).any(|(other, _)| other == ip) {
+            return Err(io::Error::new(ConnError::InvalidInput.kind(), format!("the address {ip} is given twice")));
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Debug for StackBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackBuilder")
+            .field("config", &self.config)
+            .field("mtu", &self.mtu)
+            .field("device", &self.device.as_ref().map(|device| device.name()))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+//! [`Clock`]: the stack's time on tokio's clock, and the one timer of the reactor.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant as TokioInstant, Sleep};
+
+use crate::time::Instant;
+
+/// Translates between tokio's clock (pausable in tests) and microseconds since the stack began.
+#[derive(Debug)]
+pub(super) struct Clock {
+    epoch: TokioInstant,
+    latest: Instant,
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+}
+
+impl Clock {
+    /// A clock that begins now. `sleep` is any sleep of the runtime; it is reset before use.
+    pub(super) fn new(sleep: Pin<Box<Sleep>>) -> Clock {
+        Clock { epoch: TokioInstant::now(), latest: Instant::ZERO, sleep, armed: None }
+    }
+
+    /// Reads the clock: once a turn.
+    pub(super) fn read(&mut self) -> Instant {
+        let micros = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.latest = self.latest.max(Instant::from_micros(micros));
+        self.latest
+    }
+
+    /// Sees to it that the task is polled at `deadline`. Returns whether that moment has come already.
+    /// tokio's timer has a resolution of one millisecond and never fires early.
+    pub(super) fn wake_at(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else {
+            self.armed = None;
+            return false;
+        };
+        if deadline <= self.latest {
+            return true;
+        }
+        if self.armed == Some(deadline) && !self.sleep.is_elapsed() {
+            return false;
+        }
+        self.armed = Some(deadline);
+        let until = self.epoch.checked_add(Duration::from_micros(deadline.as_micros()));
+        // A deadline past tokio's range (decades) is as good as a day: it is armed anew then.
+        let until = until.unwrap_or_else(|| TokioInstant::now() + Duration::from_secs(86_400));
+        self.sleep.as_mut().reset(until);
+        matches!(self.sleep.as_mut().poll(cx), Poll::Ready(()))
+    }
+}

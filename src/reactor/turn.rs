@@ -1,0 +1,280 @@
+//! [`Reactor`]: one turn of the task, step by step, with the budget of each step.
+
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::Clock;
+use super::command::Command;
+use super::outbox::Outbox;
+use crate::device::{Device, Outgoing};
+use crate::stack::{Engine, Path};
+use crate::time::Instant;
+
+/// Commands taken in one turn.
+const COMMANDS_PER_TURN: usize = 64;
+/// Device reads in one turn (reliability.md A30).
+const READS_PER_TURN: usize = 64;
+/// Packets to our own addresses processed in one turn.
+const LOCAL_PER_TURN: usize = 64;
+/// Device writes in one turn.
+const WRITES_PER_TURN: usize = 256;
+/// Device writes of the last pass of a reactor that is being dropped.
+const LAST_WRITES: usize = 4_096;
+/// No IP packet is longer.
+const LARGEST_PACKET: usize = 65_536;
+
+/// Whether the reactor goes on.
+enum Flow {
+    /// Everything is done until the next wake-up.
+    Rest,
+    /// A budget ran out: another turn at once, after other tasks had theirs.
+    Again,
+    /// The end: no handle is left, `shutdown` is over, or the device is gone.
+    End,
+}
+
+/// A shutdown in progress.
+struct Closing {
+    deadline: Instant,
+    done: Option<oneshot::Sender<bool>>,
+}
+
+/// The task. Lives while a handle or an orphan exists.
+pub(super) struct Reactor {
+    engine: Engine,
+    link: Link,
+    clock: Clock,
+    orders: mpsc::Receiver<Command>,
+    handles_gone: bool,
+    closing: Option<Closing>,
+    /// A turn began and did not end: it panicked, the engine's state is unknown.
+    in_turn: bool,
+    on_end: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// The device with its buffers.
+struct Link {
+    device: Option<Box<dyn Device>>,
+    inbox: Vec<u8>,
+    outbox: Outbox,
+}
+
+impl Reactor {
+    pub(super) fn new(
+        mut engine: Engine,
+        device: Option<Box<dyn Device>>,
+        clock: Clock,
+        orders: mpsc::Receiver<Command>,
+        on_end: Box<dyn FnOnce() + Send>,
+    ) -> Reactor {
+        let mut inbox = Vec::new();
+        if let Some(device) = &device {
+            let can = device.capabilities();
+            let mtu = can.mtu.min(engine.shared().config.mtu);
+            engine.set_path(Path { mtu, max_large: can.max_large_packet }, can.checksum);
+            inbox = vec![0; LARGEST_PACKET];
+        }
+        let link = Link { device, inbox, outbox: Outbox::default() };
+        Reactor {
+            engine,
+            link,
+            clock,
+            orders,
+            handles_gone: false,
+            closing: None,
+            in_turn: false,
+            on_end: Some(on_end),
+        }
+    }
+
+    /// One turn. The order is part of the design: users first, so that a listener exists for the next segment;
+    /// users' wakes last, so that each is woken once.
+    fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<Flow> {
+        let now = self.clock.read();
+        self.engine.stats_mut().turns += 1;
+        let mut again = self.take_commands(cx, now);
+        self.engine.poll_orders(now);
+        // After the queue was emptied: who rings from here on wakes the next turn.
+        self.engine.shared().doorbell.register(cx.waker());
+        again |= self.link.drain(&mut self.engine, cx, now)?;
+        self.engine.on_deadlines(now);
+        again |= self.exchange(cx, now)?;
+        self.engine.end_turn();
+        if self.is_over(now) {
+            return Ok(Flow::End);
+        }
+        let deadline = match (&self.closing, self.engine.next_deadline()) {
+            (Some(closing), Some(next)) => Some(next.min(closing.deadline)),
+            (Some(closing), None) => Some(closing.deadline),
+            (None, next) => next,
+        };
+        again |= self.clock.wake_at(cx, deadline);
+        Ok(if again { Flow::Again } else { Flow::Rest })
+    }
+
+    /// Takes orders to connect and to shut down. Returns whether more may wait.
+    fn take_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for _ in 0..COMMANDS_PER_TURN {
+            if self.handles_gone {
+                return false;
+            }
+            match self.orders.poll_recv(cx) {
+                Poll::Ready(Some(Command::Connect(open))) => self.engine.connect(now, *open),
+                Poll::Ready(Some(Command::Shutdown { grace, done })) => {
+                    // A second order shortens the wait at most; its caller learns the end from the closed channel.
+                    let deadline = now + grace;
+                    match &mut self.closing {
+                        Some(closing) => closing.deadline = closing.deadline.min(deadline),
+                        None => self.closing = Some(Closing { deadline, done: Some(done) }),
+                    }
+                }
+                Poll::Ready(None) => self.handles_gone = true,
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    /// Transmits, and processes what went to our own addresses, until both rest or the budget is spent.
+    /// Returns whether something is left to do.
+    fn exchange(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<bool> {
+        let mut local = LOCAL_PER_TURN;
+        let mut again = self.link.transmit(&mut self.engine, cx, now)?;
+        while self.engine.has_local() && local > 0 {
+            local = local.saturating_sub(self.engine.receive_local(now, local).max(1));
+            again = self.link.transmit(&mut self.engine, cx, now)?;
+        }
+        Ok(again || self.engine.has_local())
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        let quiet = !self.link.outbox.is_full() && !self.engine.has_local();
+        if let Some(closing) = &mut self.closing {
+            let acknowledged = quiet && self.engine.unacked() == 0;
+            if acknowledged || now >= closing.deadline {
+                if let Some(done) = closing.done.take() {
+                    // The caller may have given up waiting.
+                    let _ = done.send(acknowledged);
+                }
+                return true;
+            }
+        }
+        self.handles_gone && quiet && self.engine.is_idle()
+    }
+
+    /// The last pass: data the windows allow, FIN where all is sent, else RST, as far as the device takes it without
+    /// waiting. Whoever still waits then fails, because dropping the engine drops every reactor-side end.
+    fn last_gasp(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let now = self.clock.read();
+        self.engine.last_gasp(now);
+        for _ in 0..LAST_WRITES {
+            match self.exchange(&mut cx, now) {
+                Ok(true) if !self.link.outbox.is_full() => {}
+                _ => break,
+            }
+        }
+        self.engine.end_turn();
+    }
+}
+
+impl Link {
+    /// Reads packets. Returns whether more may wait.
+    ///
+    /// After a read that brought one packet alone its answer goes out, and its owner is woken, before the next read: a
+    /// request does not wait for a system call that finds nothing. What comes after it in the same turn is a burst and
+    /// shares one answer.
+    fn drain(&mut self, engine: &mut Engine, cx: &mut Context<'_>, now: Instant) -> io::Result<bool> {
+        for read in 0..READS_PER_TURN {
+            let Some(device) = &mut self.device else { return Ok(false) };
+            let Poll::Ready(received) = device.poll_recv(cx, now, &mut [IoSliceMut::new(&mut self.inbox)]) else {
+                return Ok(false);
+            };
+            let received = received?;
+            let packet = self.inbox.get(..received.len).unwrap_or_default();
+            if packet.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            engine.stats_mut().device_reads += 1;
+            engine.receive(received.at.min(now), packet, received.offload);
+            if read == 0 && received.offload.segment_size.is_none() {
+                self.transmit(engine, cx, now)?;
+                engine.end_turn();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands packets to the device. Returns whether more wait and the device would take them.
+    fn transmit(&mut self, engine: &mut Engine, cx: &mut Context<'_>, now: Instant) -> io::Result<bool> {
+        let Some(device) = &mut self.device else {
+            // Packets to our own addresses only: they go to the loopback queue inside.
+            while engine.poll_transmit(now).is_some() {}
+            return Ok(engine.wants_transmit());
+        };
+        match self.outbox.poll_flush(cx, now, device.as_mut()) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending => return Ok(false),
+        }
+        for _ in 0..WRITES_PER_TURN {
+            let Some(out) = engine.poll_transmit(now) else { return Ok(engine.wants_transmit()) };
+            let packet = Outgoing { header: out.header, payload: out.payload, offload: out.offload };
+            match device.poll_send(cx, now, &packet) {
+                Poll::Ready(sent) => sent?,
+                Poll::Pending => {
+                    self.outbox.hold(&packet);
+                    return Ok(false);
+                }
+            }
+            engine.stats_mut().device_writes += 1;
+        }
+        Ok(true)
+    }
+}
+
+impl Future for Reactor {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.in_turn = true;
+        let flow = this.turn(cx);
+        match flow {
+            Ok(Flow::Rest) => {
+                this.in_turn = false;
+                Poll::Pending
+            }
+            Ok(Flow::Again) => {
+                this.in_turn = false;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(Flow::End) => {
+                this.in_turn = false;
+                Poll::Ready(())
+            }
+            // The device is gone. `in_turn` stays set: there is nothing to send a last packet to.
+            Err(_) => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Reactor {
+    /// Runs when the future ended, when its runtime shuts down, and when a turn panicked. The engine is dropped after
+    /// this body, and with it every reactor-side end: all pending and later calls fail with `NetworkDown`.
+    fn drop(&mut self) {
+        if !self.in_turn {
+            // Never a panic inside a panic: the users' calls must fail, not the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.last_gasp()));
+        }
+        self.orders.close();
+        if let Some(on_end) = self.on_end.take() {
+            on_end();
+        }
+    }
+}
