@@ -65,7 +65,9 @@ mod wire;
 
 pub use config::{CongestionControl, KeepaliveParams, SocketOptions, StackConfig};
 pub use error::ConnError;
-pub use net::{DefaultGuard, Incoming, Seed, SocketInfo, Stack, StackBuilder, UserListener, UserSocket, UserStream};
+pub use net::{
+    DefaultGuard, Incoming, Seed, SocketInfo, SocketWatch, Stack, StackBuilder, UserListener, UserSocket, UserStream,
+};
 pub use pipe::{BufferInfo, State};
 pub use stats::{DropReason, Stats};
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::pipe::{BufferInfo, ConnInfo, State};
+use crate::pipe::{BufferInfo, ConnInfo, State, Watch};
 
 /// A snapshot of a socket's control block: `info()` of [`UserSocket`](crate::UserSocket) and
 /// [`UserStream`](crate::UserStream).
@@ -109,5 +109,41 @@ impl SocketInfo {
             send_buffer,
             recv_buffer,
         }
+    }
+}
+
+/// Sees a socket's control block from elsewhere: `watch()` of [`UserSocket`](crate::UserSocket) and
+/// [`UserStream`](crate::UserStream).
+///
+/// `connect` consumes the socket, and a library that is given a stream keeps it; a watch still shows both. It owns
+/// nothing: the connection closes as if nobody looked. The address space of the buffers stays reserved while it exists.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use usernet::{State, UserListener, UserSocket};
+///
+/// let listener = UserListener::bind("127.0.0.1:0").await?;
+/// let socket = UserSocket::new()?;
+/// let watch = socket.watch();
+/// assert_eq!(watch.info().state, State::Closed);
+/// let stream = socket.connect(listener.local_addr()?).await?;
+/// assert_eq!(watch.info().state, State::Established);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct SocketWatch {
+    watch: Watch,
+}
+
+impl SocketWatch {
+    pub(super) fn new(watch: Watch) -> SocketWatch {
+        SocketWatch { watch }
+    }
+
+    /// A snapshot, as `info()` of the socket or stream.
+    pub fn info(&self) -> SocketInfo {
+        SocketInfo::new(self.watch.info())
     }
 }

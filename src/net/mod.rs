@@ -68,7 +68,7 @@ mod stack;
 mod stream;
 mod stream_io;
 
-pub use info::SocketInfo;
+pub use info::{SocketInfo, SocketWatch};
 pub use listener::{Incoming, UserListener};
 pub use socket::UserSocket;
 pub use stack::{DefaultGuard, Seed, Stack, StackBuilder};

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::info::SocketInfo;
+use super::info::{SocketInfo, SocketWatch};
 use super::listener::UserListener;
 use super::options::invalid;
 use super::stack::{current, explicit};
@@ -244,6 +244,14 @@ impl UserSocket {
         let mut info = SocketInfo::new(inner.user.info());
         info.local_addr = inner.binding.as_ref().map(|binding| binding.local_addr());
         info
+    }
+
+    /// A look at this socket that outlives it: it sees what becomes of the socket in `connect`. Changing the size of a
+    /// buffer ends it: set sizes first.
+    ///
+    #[doc = socket_example!("let watch = socket.watch();" "assert_eq!(watch.info(), socket.info());")]
+    pub fn watch(&self) -> SocketWatch {
+        SocketWatch::new(self.lock().user.watch())
     }
 
     /// Binds the socket to an address of the stack. Port 0 chooses a free one; `0.0.0.0` and `[::]` stand for every

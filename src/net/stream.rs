@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{ToSocketAddrs, lookup_host};
 
-use super::info::SocketInfo;
+use super::info::{SocketInfo, SocketWatch};
 use super::options::{check_keepalive, check_ttl, invalid};
 use super::socket::UserSocket;
 use super::split::{ReadHalf, WriteHalf, split};
@@ -258,6 +258,13 @@ impl UserStream {
     #[doc = example!("let info = stream.info();" "assert!(info.rtt.is_some() && info.cwnd > 0);")]
     pub fn info(&self) -> SocketInfo {
         SocketInfo::new(self.end.info())
+    }
+
+    /// A look at this stream that outlives it.
+    ///
+    #[doc = example!("let watch = stream.watch();" "drop(stream);" "assert!(watch.info().iss.is_some());")]
+    pub fn watch(&self) -> SocketWatch {
+        SocketWatch::new(self.end.watch())
     }
 
     /// Resets the connection: the peer sees `ConnectionReset`, queued data is discarded.
