@@ -16,7 +16,9 @@ impl Open {
             return DROP;
         }
         // RFC 5961 §5.2: SND.UNA − MAX.SND.WND =< SEG.ACK =< SND.NXT, and never below the first byte ever sent.
-        let reach = u32::try_from(self.bytes_acked).unwrap_or(u32::MAX).min(self.snd.max_wnd);
+        let fin_acked = self.snd.fin.is_some_and(|fin| fin.is_before(self.snd.una));
+        let sent = self.bytes_acked.saturating_add(u64::from(fin_acked));
+        let reach = u32::try_from(sent).unwrap_or(u32::MAX).min(self.snd.max_wnd);
         let too_old = seg.ack.is_before(self.snd.una - reach);
         if too_old || seg.ack.is_after(self.snd.nxt) {
             cx.stats.drop_packet(DropReason::BadAck);
@@ -59,29 +61,32 @@ impl Open {
         }
     }
 
-    /// RFC 5681 §2: data outstanding, no text, no SYN or FIN, ACK of SND.UNA, window unchanged.
+    /// RFC 5681 §2: data outstanding, no text, no SYN or FIN, ACK of SND.UNA, window unchanged. While the window is closed
+    /// it is the answer to a probe and says nothing about loss.
     fn is_duplicate(&self, seg: &Segment<'_>) -> bool {
         seg.is_empty()
             && seg.ack == self.snd.una
             && self.snd.outstanding() > 0
+            && self.snd.wnd > 0
             && u32::from(seg.wnd) << self.snd.wscale == self.snd.wnd
     }
 
-    /// RFC 9293 §3.10.7.4: SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK). Returns whether a window
-    /// too small to send into has become larger.
+    /// RFC 9293 §3.10.7.4: SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK). Returns whether the
+    /// window that kept everything back has become larger.
     fn update_window(&mut self, seg: &Segment<'_>) -> bool {
-        let newer =
-            self.snd.wl1.is_before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.is_at_or_before(seg.ack));
+        // As if what has been received before had been trimmed off.
+        let seq = seg.seq.max(self.rcv.nxt);
+        let newer = self.snd.wl1.is_before(seq) || (self.snd.wl1 == seq && self.snd.wl2.is_at_or_before(seg.ack));
         if !newer {
             return false;
         }
         let (old_edge, old_wnd) = (self.snd.una + self.snd.wnd, self.snd.wnd);
         self.snd.wnd = u32::from(seg.wnd) << self.snd.wscale;
         self.snd.max_wnd = self.snd.max_wnd.max(self.snd.wnd);
-        self.snd.wl1 = seg.seq;
+        self.snd.wl1 = seq;
         self.snd.wl2 = seg.ack;
         let edge = seg.ack + self.snd.wnd;
-        edge.is_after(old_edge) && old_wnd < u32::from(self.snd.mss)
+        self.snd.wnd > 0 && edge.is_after(old_edge) && (old_wnd == 0 || self.flight.is_empty())
     }
 
     /// The window was closed and is open again: what probes carried may have been refused, so it is sent anew at once.
@@ -124,6 +129,8 @@ impl Open {
         // timer's purpose, as in Linux (icsk_backoff = 0 in tcp_clean_rtx_queue).
         self.rtt.reset_backoff();
 
+        // The ACK that ends recovery must not grow the window that recovery has just set.
+        let in_recovery = self.recovery.is_active();
         let mut restart_timer = true;
         match self.recovery.on_new_ack(seg.ack) {
             OnNewAck::Normal => {}
@@ -142,12 +149,13 @@ impl Open {
             rtt: sample,
             rate: report.rate,
             cwnd_limited: self.cwnd_limited,
-            in_recovery: self.recovery.is_active(),
+            in_recovery,
         });
         if self.flight.is_empty() {
             self.timers.retransmit = None;
             self.attempts.since = None;
             self.attempts.probes = 0;
+            self.probe_owed = false;
         } else {
             self.attempts.since = Some(cx.now);
             if restart_timer {

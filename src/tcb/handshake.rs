@@ -71,6 +71,9 @@ impl Negotiated {
 #[derive(Clone, Copy, Debug)]
 struct Resend {
     owed: bool,
+    /// Times sent; only a single one gives an unambiguous round trip.
+    sent: u32,
+    /// Timeouts.
     retries: u32,
     sent_at: Instant,
     deadline: Option<Instant>,
@@ -78,7 +81,7 @@ struct Resend {
 
 impl Resend {
     const fn new() -> Resend {
-        Resend { owed: true, retries: 0, sent_at: Instant::ZERO, deadline: None }
+        Resend { owed: true, sent: 0, retries: 0, sent_at: Instant::ZERO, deadline: None }
     }
 
     fn on_sent(&mut self, cx: &Cx<'_>) {
@@ -86,6 +89,7 @@ impl Resend {
         let factor = 1u32.checked_shl(self.retries).unwrap_or(u32::MAX);
         let rto = cx.config.rto_initial.saturating_mul(factor).min(cx.config.rto_max);
         self.owed = false;
+        self.sent = self.sent.saturating_add(1);
         self.sent_at = cx.now;
         // An answer to a repeated SYN does not postpone the retransmission that is already due.
         self.deadline = self.deadline.or(Some(cx.now + rto));
@@ -110,12 +114,17 @@ impl Resend {
     /// The estimator of the new connection, with the handshake's sample if it is unambiguous (Karn).
     pub(super) fn estimator(&self, cx: &Cx<'_>) -> RttEstimator {
         let mut rtt = RttEstimator::new(cx.config.rto_initial, cx.config.rto_min, cx.config.rto_max);
-        if self.retries == 0 {
-            rtt.on_sample(cx.now.since(self.sent_at));
-        } else {
+        if self.retries > 0 {
             rtt.after_syn_timeout();
+        } else if self.sent == 1 {
+            rtt.on_sample(cx.now.since(self.sent_at));
         }
         rtt
+    }
+
+    /// Initial window in segments. RFC 5681 §3.1: one segment if the SYN or SYN-ACK was lost.
+    fn initial_window(&self, cx: &Cx<'_>) -> u32 {
+        if self.retries > 0 { 1 } else { cx.config.initial_window }
     }
 }
 
@@ -194,13 +203,19 @@ impl SynSent {
         let Some(pipe) = self.pipe.take() else { return (Some(Tcb::Closed), Verdict::Done) };
         self.life.on(Event::SynAcked);
         let rtt = self.resend.estimator(cx);
-        let start = Synchronized { life: self.life, id: self.id, iss: self.iss, irs: seg.seq, agreed, rtt };
+        let start = Synchronized {
+            life: self.life,
+            id: self.id,
+            iss: self.iss,
+            irs: seg.seq,
+            agreed,
+            rtt,
+            initial_window: self.resend.initial_window(cx),
+        };
         let mut open = Open::new(cx, start, pipe);
         open.snd.path_mtu = self.path_mtu;
         open.on_path(cx.path);
-        // RFC 9293 §3.10.7.3: the window of a SYN is not scaled (RFC 7323 §2.2).
-        open.snd.wnd = u32::from(seg.wnd);
-        open.snd.max_wnd = open.snd.wnd;
+        open.take_syn_window(seg);
         open.snd.wl1 = seg.seq;
         open.snd.wl2 = seg.ack;
         // The handshake's ACK is due even if nothing else is.
@@ -209,7 +224,9 @@ impl SynSent {
         let verdict = if seg.payload.is_empty() && !seg.has(Flags::FIN) {
             Verdict::Done
         } else {
-            open.on_segment(cx, &without_syn(seg))
+            let verdict = open.on_segment(cx, &without_syn(seg));
+            open.take_syn_window(seg);
+            verdict
         };
         (Some(Tcb::Open(Box::new(open))), verdict)
     }
@@ -228,7 +245,7 @@ impl SynSent {
         self.fail(ConnError::Aborted);
     }
 
-    fn fail(&mut self, error: ConnError) {
+    pub(super) fn fail(&mut self, error: ConnError) {
         if let Some(pipe) = &mut self.pipe {
             pipe.publish_info(&ConnInfo { state: State::Closed, ..self.id.info() });
             pipe.fail(error);
@@ -328,6 +345,7 @@ pub(super) struct Synchronized {
     pub(super) irs: Seq,
     pub(super) agreed: Negotiated,
     pub(super) rtt: RttEstimator,
+    pub(super) initial_window: u32,
 }
 
 /// What became of a half-open connection.
@@ -440,11 +458,7 @@ impl SynReceived {
     }
 
     /// Tells the user of a simultaneous open that it failed.
-    pub(super) fn fail_pipe(&mut self) {
-        self.fail(ConnError::Refused);
-    }
-
-    fn fail(&mut self, error: ConnError) {
+    pub(super) fn fail(&mut self, error: ConnError) {
         if let Some(pipe) = &mut self.pipe {
             pipe.fail(error);
             pipe.wake();
@@ -532,12 +546,20 @@ impl Open {
             irs: half_open.irs,
             agreed: half_open.agreed,
             rtt: half_open.resend.estimator(cx),
+            initial_window: half_open.resend.initial_window(cx),
         };
         let mut open = Open::new(cx, start, pipe);
+        open.on_path(cx.path);
         // The segment that completes the handshake brings the first window: its sequence number lies after the SYN's.
         open.snd.wl1 = half_open.irs;
         open.snd.wl2 = half_open.iss;
         open
+    }
+
+    /// RFC 7323 §2.2: the window of a SYN is never scaled, also if the segment brought more than the SYN.
+    pub(super) fn take_syn_window(&mut self, seg: &Segment<'_>) {
+        self.snd.wnd = u32::from(seg.wnd);
+        self.snd.max_wnd = self.snd.wnd;
     }
 }
 

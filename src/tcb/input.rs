@@ -36,12 +36,14 @@ impl Open {
     }
 
     fn arrive(&mut self, cx: &mut Cx<'_>, mut seg: Segment<'_>) -> Check {
+        let whole = seg;
         self.check_timestamps(cx, &seg)?;
         self.check_sequence(cx, &mut seg)?;
         self.check_reset(cx, &seg)?;
         self.check_syn(cx, &seg)?;
-        self.note_timestamps(cx, &seg);
-        self.check_ack(cx, &seg)?;
+        self.check_ack(cx, &whole)?;
+        // Behind the check of the ACK, as in Linux: what is not acceptable must not decide what is (reliability.md A21).
+        self.note_timestamps(cx, &whole);
         // Sixth, the URG bit: ignored, urgent data is delivered in line (RFC 6093; ARCHITECTURE.md, deviations).
         self.check_text(cx, &seg)?;
         self.check_fin(&seg);
@@ -53,6 +55,10 @@ impl Open {
         let Some(state) = self.timestamps.filter(|_| !seg.has(Flags::RST)) else { return Check::Continue(()) };
         let Some(ts) = seg.options.timestamps else {
             cx.stats.drop_packet(DropReason::Paws);
+            if seg.has(Flags::SYN) {
+                // RFC 5961 §4.2, whatever else is wrong with it: a peer that has rebooted must learn of us.
+                self.challenge(cx);
+            }
             return DROP;
         };
         let fresh = cx.now.since(state.recent_at) < PAWS_IDLE;
@@ -71,9 +77,7 @@ impl Open {
             // RFC 9293 §3.8.6 (MUST-66, "special allowance"): with the window closed, a segment at RCV.NXT still has its
             // ACK and RST processed; only its text is refused.
             if wnd == 0 && seg.seq == self.rcv.nxt && !seg.has(Flags::SYN) {
-                self.owe_ack_for(cx, seg);
-                seg.payload = &[];
-                seg.flags = seg.flags.without(Flags::FIN);
+                self.refuse_text(cx, seg);
                 return Check::Continue(());
             }
             cx.stats.drop_packet(DropReason::OutOfWindow);
@@ -89,14 +93,26 @@ impl Open {
         Check::Continue(())
     }
 
+    /// The window is closed: takes the text off a segment at RCV.NXT.
+    fn refuse_text(&mut self, cx: &mut Cx<'_>, seg: &mut Segment<'_>) {
+        // The peer asks again and again until there is budget for a window.
+        self.retry_promise();
+        // A bare FIN needs no room (as Linux's tcp_data_queue); text for an orphan is answered by a RST in its turn.
+        if seg.text_len() > 0 && !self.orphaned {
+            self.owe_ack_for(cx, seg);
+            seg.payload = &[];
+            seg.flags = seg.flags.without(Flags::FIN);
+        }
+    }
+
     /// Cuts what lies before RCV.NXT, beyond the window and beyond the peer's FIN.
     fn trim(&mut self, seg: &mut Segment<'_>, wnd: u32) {
         let old = self.rcv.nxt.saturating_offset_from(seg.seq).min(seg.text_len());
         if old > 0 {
             seg.payload = seg.payload.get(old as usize..).unwrap_or_default();
             seg.seq += old;
-            // Part of it is a retransmission of what we have: RFC 5681 §4.2 wants the answer at once.
-            self.owed.owe(self.rcv.nxt);
+            // Part of it is a retransmission of what we have: its sender waits, the answer must not be delayed.
+            self.owed.owe_shared();
         }
         // RFC 9293 §3.3.2: a FIN ends the stream; its place is fixed at first sight (reliability.md A19).
         let edge = self.rcv.nxt + wnd;

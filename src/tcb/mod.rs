@@ -37,10 +37,11 @@ pub use open::Open;
 pub use time_wait::TimeWait;
 
 use crate::config::{SocketOptions, StackConfig};
+use crate::error::ConnError;
 use crate::pipe::{ConnInfo, StackEnd, State};
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::wire::{FourTuple, Header, IcmpKind, Segment, Seq};
+use crate::wire::{Flags, FourTuple, Header, IcmpKind, Segment, Seq};
 
 /// What every call needs from the outside.
 #[derive(Debug)]
@@ -131,13 +132,19 @@ impl Tcb {
                 handshake::HalfOpen::Complete => match half_open.take_pipe() {
                     Some(pipe) => {
                         self.establish(cx, pipe);
-                        return self.on_segment(cx, &handshake::without_syn(seg));
+                        let verdict = self.on_segment(cx, &handshake::without_syn(seg));
+                        if let Tcb::Open(open) = self
+                            && seg.has(Flags::SYN)
+                        {
+                            open.take_syn_window(seg);
+                        }
+                        return verdict;
                     }
                     None => Verdict::WantsPipe,
                 },
                 handshake::HalfOpen::Stay(verdict) => verdict,
                 handshake::HalfOpen::Over(verdict) => {
-                    half_open.fail_pipe();
+                    half_open.fail(ConnError::Refused);
                     *self = Tcb::Closed;
                     verdict
                 }
@@ -299,10 +306,10 @@ impl Tcb {
                 *self = Tcb::Closed;
             }
             Tcb::SynReceived(half_open) => {
-                half_open.fail_pipe();
+                half_open.fail(ConnError::Aborted);
                 *self = Tcb::Closed;
             }
-            Tcb::Open(open) => open.abort(cx, crate::error::ConnError::Aborted),
+            Tcb::Open(open) => open.abort(cx, ConnError::Aborted),
             Tcb::TimeWait(_) | Tcb::Closed => {}
         }
     }
@@ -311,7 +318,15 @@ impl Tcb {
     pub fn last_gasp(&mut self, cx: &mut Cx<'_>) {
         match self {
             Tcb::Open(open) => open.last_gasp(cx),
-            _ => self.abort(cx),
+            Tcb::SynSent(syn_sent) => {
+                syn_sent.fail(ConnError::NetworkDown);
+                *self = Tcb::Closed;
+            }
+            Tcb::SynReceived(half_open) => {
+                half_open.fail(ConnError::NetworkDown);
+                *self = Tcb::Closed;
+            }
+            Tcb::TimeWait(_) | Tcb::Closed => {}
         }
     }
 
@@ -367,7 +382,7 @@ impl Identity {
             traffic_class: self.traffic_class,
             seq,
             ack: Seq::default(),
-            flags: crate::wire::Flags::NONE,
+            flags: Flags::NONE,
             wnd: 0,
             options: crate::wire::Options::default(),
         }

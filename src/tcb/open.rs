@@ -83,7 +83,7 @@ pub struct Open {
 impl Open {
     pub(super) fn new(cx: &mut Cx<'_>, start: Synchronized, mut pipe: StackEnd) -> Open {
         let options = pipe.options();
-        let Synchronized { life, id, iss, irs, agreed, rtt } = start;
+        let Synchronized { life, id, iss, irs, agreed, rtt, initial_window } = start;
         let ts_len = fixed_options_len(agreed.ts_recent.is_some());
         let mss = effective_mss((agreed.peer_mss, None), cx.path, &id.tuple.remote, ts_len);
         let capacity = pipe.recv_capacity();
@@ -127,7 +127,7 @@ impl Open {
                 granted,
                 measured: (cx.now, 0),
             },
-            congestion: Algorithm::new(options.congestion, u32::from(mss), cx.config.initial_window),
+            congestion: Algorithm::new(options.congestion, u32::from(mss), initial_window),
             rtt,
             flight: Flight::default(),
             recovery: Recovery::new(iss + 1),
@@ -210,7 +210,8 @@ impl Open {
 
     /// The reactor is being dropped: a FIN where all has been sent and taken, else a RST.
     pub(super) fn last_gasp(&mut self, cx: &mut Cx<'_>) {
-        if self.unsent() > self.snd.usable() || self.pipe.recv_len() > 0 {
+        let room = self.congestion.cwnd().saturating_sub(self.flight.bytes_in_flight());
+        if self.unsent() > self.snd.usable().min(room) || self.pipe.recv_len() > 0 {
             self.abort(cx, ConnError::NetworkDown);
         } else {
             self.close();

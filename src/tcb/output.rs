@@ -52,7 +52,7 @@ impl Open {
         if waiting && self.flight.is_empty() && self.timers.retransmit.is_none() && self.life.state() != State::Closed {
             self.arm_retransmit(cx.now);
         }
-        self.cwnd_limited = self.unsent() > 0 && self.snd.usable() >= u32::from(self.snd.mss);
+        self.cwnd_limited = self.unsent().min(self.snd.usable()) >= u32::from(self.snd.mss);
         None
     }
 
@@ -188,16 +188,16 @@ impl Open {
         match what {
             What::Reset => {
                 self.reset_owed = false;
-                let mut header = self.header(cx, self.snd.nxt, self.rcv.nxt);
+                let mut header = self.header(cx, self.snd.acceptable(), self.rcv.nxt);
                 header.flags |= Flags::RST;
                 header.options.sack = SackBlocks::EMPTY;
                 bare(header)
             }
             What::Duplicate => {
                 let ack = self.owed.take_duplicate(self.rcv.nxt).unwrap_or(self.rcv.nxt);
-                bare(self.header(cx, self.snd.nxt, ack))
+                bare(self.header(cx, self.snd.acceptable(), ack))
             }
-            What::Ack => bare(self.header(cx, self.snd.nxt, self.rcv.nxt)),
+            What::Ack => bare(self.header(cx, self.snd.acceptable(), self.rcv.nxt)),
             What::Keepalive => {
                 self.keepalive_owed = false;
                 // RFC 9293 §3.8.4: SEG.SEQ = SND.NXT−1 asks for an answer and carries nothing.
@@ -223,10 +223,11 @@ impl Open {
             self.snd.small_end = Some(end);
         }
         let app_limited = all && self.flight.bytes_in_flight().saturating_add(len) < self.congestion.cwnd();
+        let idle = self.flight.is_empty();
         self.flight.on_send(cx.now, start, end, app_limited);
         self.last_sent = cx.now;
-        if self.timers.retransmit.is_none() {
-            // RFC 6298 §5.1.
+        if idle || self.timers.retransmit.is_none() {
+            // RFC 6298 §5.1; what may still run is the persist timer, backed off.
             self.arm_retransmit(cx.now);
         }
         transmission
@@ -263,6 +264,11 @@ impl Open {
         header.flags = Flags::ACK;
         header.ack = ack;
         header.wnd = self.advertise();
+        if ack.is_before(self.rcv.nxt) {
+            // A duplicate of an earlier moment of this turn: its window counts from its own number.
+            let wnd = self.rcv.adv.saturating_offset_from(ack) >> self.rcv.wscale;
+            header.wnd = u16::try_from(wnd).unwrap_or(u16::MAX);
+        }
         header.options.timestamps =
             self.timestamps.map(|state| Timestamps { val: self.id.ts_val(cx.now), ecr: state.recent });
         // A duplicate that is the first to carry this number is a new ACK to the peer: the shared one still follows it.

@@ -58,6 +58,12 @@ impl SendSpace {
         self.wnd.saturating_sub(self.outstanding())
     }
 
+    /// The sequence number of a segment without text: the peer takes none beyond the window it told, and where that has
+    /// closed, SND.NXT may lie behind a byte that it has refused (as Linux's tcp_acceptable_seq).
+    pub fn acceptable(&self) -> Seq {
+        self.nxt.min(self.una + self.wnd)
+    }
+
     /// Bytes of text sent and not acknowledged.
     pub fn outstanding_text(&self) -> u32 {
         self.outstanding().saturating_sub(u32::from(self.fin.is_some_and(|fin| fin.is_at_or_after(self.una))))

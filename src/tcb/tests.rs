@@ -11,6 +11,8 @@ use crate::pipe::{Budget, ConnId, Doorbell, Region, UserEnd, pipe};
 use crate::wire::{Flags, FourTuple, Segment};
 
 mod arrivals;
+mod puppet;
+mod regressions;
 mod transfer;
 
 const MTU: usize = 1500;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::input::Check;
-use super::recv::{Room, choose_window};
+use super::recv::{FIRST_PROMISE, Room, choose_window};
 use super::send::announced_mss;
 use super::state::Event;
 use super::{Cx, Open, Verdict};
@@ -98,6 +98,14 @@ impl Open {
         }
     }
 
+    /// A connection made while the budget was spent has no first promise yet; without one its window would stay closed.
+    pub(super) fn retry_promise(&mut self) {
+        let first = self.pipe.recv_capacity().min(FIRST_PROMISE);
+        if self.rcv.granted < first {
+            self.rcv.granted += self.pipe.promise(first - self.rcv.granted);
+        }
+    }
+
     /// Eighth, check the FIN bit.
     pub(super) fn check_fin(&mut self, seg: &Segment<'_>) {
         if seg.has(Flags::FIN) {
@@ -106,6 +114,10 @@ impl Open {
             let beyond = self.rcv.assembler.highest().is_some_and(|end| (self.rcv.nxt + end).is_after(at));
             if self.rcv.fin.is_none() && !beyond {
                 self.rcv.fin = Some(at);
+            }
+            if at.is_after(self.rcv.nxt) && seg.payload.is_empty() {
+                // RFC 5681 §4.2: out of order. With text in front of it, the text owes the ACK.
+                self.owed.owe(self.rcv.nxt);
             }
             if self.life.has_received_fin() {
                 // A repeated FIN: its ACK was lost.
@@ -145,6 +157,7 @@ impl Open {
 
     /// The user has read: tell the peer if the window opens by two segments or half the buffer (RFC 9293 §3.8.6.2.2).
     pub(super) fn on_read(&mut self) {
+        self.retry_promise();
         let (edge, _) = self.window();
         let step =
             (2 * u32::from(self.rcv.mss.max(ASSUMED_MSS))).min(u32::try_from(self.rcv.granted / 2).unwrap_or(u32::MAX));

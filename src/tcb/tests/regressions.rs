@@ -1,0 +1,248 @@
+//! What once went wrong, named for the symptom.
+
+use super::puppet::{Puppet, User, plain};
+use super::*;
+use crate::tcb::congestion::Congestion as _;
+use crate::wire::{Segment, seg};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn scaled() -> StackConfig {
+    StackConfig { window_scaling: true, ..plain() }
+}
+
+#[test]
+fn the_window_of_a_syn_ack_with_text_is_not_scaled() {
+    // RFC 7323 §2.2; also at the end of a simultaneous open (xarxa 002).
+    let mut puppet = Puppet::connecting(scaled());
+    puppet.after(&[seg!(syn, ack 101, seq 0, wnd 500, ws 7, len 10)]);
+    assert_eq!((puppet.open().snd.wnd, puppet.open().snd.max_wnd), (500, 500));
+    let mut puppet = Puppet::connecting(scaled());
+    puppet.after(&[seg!(syn, seq 0, wnd 500, ws 7), seg!(syn, ack 101, seq 0, wnd 500, ws 7)]);
+    assert_eq!((puppet.open().snd.wnd, puppet.open().snd.max_wnd), (500, 500));
+    puppet.after(&[seg!(ack 101, seq 1, wnd 500)]);
+    assert_eq!(puppet.open().snd.wnd, 500 << 7);
+}
+
+#[test]
+fn a_syn_ack_in_the_turn_of_the_syn_is_no_round_trip_sample() {
+    let mut puppet = Puppet::connecting(plain());
+    let _ = puppet.arrive(&seg!(syn, seq 0, wnd 500));
+    puppet.after(&[seg!(syn, ack 101, seq 0, wnd 500)]);
+    assert_eq!(puppet.open().rtt.srtt(), None);
+}
+
+#[test]
+fn a_repeated_syn_makes_the_round_trip_ambiguous() {
+    // RFC 6298 §3 (Karn)
+    let mut puppet = Puppet::half_open(plain(), &seg!(syn, seq 0, wnd 1000));
+    puppet.now = puppet.now + SECOND / 2;
+    assert_eq!(puppet.answer(&seg!(syn, seq 0, wnd 1000)).len(), 1);
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000)]);
+    assert_eq!(puppet.open().rtt.srtt(), None);
+}
+
+#[test]
+fn a_listener_s_mss_option_holds_for_what_it_accepts() {
+    let mut config = plain();
+    config.socket.mss = Some(500);
+    assert_eq!(Puppet::established(config).open().snd.mss, 500);
+}
+
+#[test]
+fn a_lost_syn_ack_means_an_initial_window_of_one_segment() {
+    // RFC 5681 §3.1
+    assert_eq!(Puppet::established(plain()).open().congestion.cwnd(), 14_600);
+    let mut puppet = Puppet::half_open(plain(), &seg!(syn, seq 0, wnd 1000, mss 1460));
+    assert_eq!(puppet.wait(SECOND).len(), 1);
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000)]);
+    assert_eq!(puppet.open().congestion.cwnd(), 1_460);
+    let mut puppet = Puppet::connecting(plain());
+    assert_eq!(puppet.wait(SECOND).len(), 1);
+    puppet.after(&[seg!(syn, ack 101, seq 0, wnd 1000, mss 1460)]);
+    assert_eq!(puppet.open().congestion.cwnd(), 1_460);
+}
+
+/// The peer has closed its window; our probe byte at 101 is out, refused.
+fn probing() -> Puppet {
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
+    puppet.write(5_000);
+    assert_eq!(puppet.sent(), []);
+    assert_eq!(puppet.wait(SECOND * 3 / 10), [seg!(seq 101, ack 1, wnd 1000, len 1)]);
+    puppet
+}
+
+#[test]
+fn acks_while_probing_are_acceptable_to_a_peer_with_a_closed_window() {
+    // RFC 9293 §3.4: with RCV.WND = 0 only SEG.SEQ = RCV.NXT is acceptable, and the refused byte has not moved RCV.NXT.
+    // Two peers that probe each other would otherwise never see each other's ACKs (as Linux's tcp_acceptable_seq).
+    let mut puppet = probing();
+    assert_eq!(puppet.answer(&seg!(ack 101, seq 1, wnd 0, len 10)), [seg!(seq 101, ack 11, wnd 990)]);
+    // Shrunk below what is in flight: the edge of the window is the last acceptable number.
+    let mut puppet = Puppet::established(plain());
+    puppet.write(1_000);
+    assert_eq!(puppet.sent().len(), 1);
+    assert_eq!(puppet.answer(&seg!(ack 101, seq 1, wnd 300, len 10)), [seg!(seq 401, ack 11, wnd 990)]);
+}
+
+#[test]
+fn answers_to_probes_are_no_duplicate_acks() {
+    let mut puppet = probing();
+    for _ in 0..5 {
+        puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
+    }
+    let open = puppet.open();
+    assert_eq!((open.recovery.is_active(), open.congestion.ssthresh()), (false, u32::MAX));
+}
+
+#[test]
+fn text_refused_by_our_closed_window_is_no_duplicate_ack() {
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, len 1000)]);
+    puppet.write(900);
+    puppet.sent();
+    for _ in 0..5 {
+        puppet.after(&[seg!(ack 101, seq 1001, wnd 1000, len 1)]);
+    }
+    assert!(!puppet.open().recovery.is_active());
+}
+
+#[test]
+fn a_small_window_that_moves_does_not_repeat_what_is_in_flight() {
+    // A peer whose buffer is smaller than a segment: nothing was refused, nothing is lost.
+    let mut config = plain();
+    config.socket.nodelay = true;
+    let mut puppet = Puppet::established(config);
+    puppet.write(400);
+    puppet.sent();
+    puppet.write(400);
+    puppet.sent();
+    assert_eq!(puppet.answer(&seg!(ack 501, seq 1, wnd 1000)), []);
+    assert_eq!(puppet.end.stats.retransmits, 0);
+}
+
+#[test]
+fn a_window_that_reopens_gets_the_refused_byte_at_once_and_a_fresh_timer() {
+    let mut puppet = probing();
+    puppet.wait(SECOND * 60);
+    let sent = puppet.answer(&seg!(ack 101, seq 1, wnd 5000));
+    assert_eq!(sent.first(), Some(&seg!(seq 101, ack 1, wnd 1000, len 1)));
+    let due = puppet.open().timers.retransmit.unwrap();
+    assert!(due.since(puppet.now) <= SECOND * 2, "{:?}", due.since(puppet.now));
+}
+
+#[test]
+fn a_bare_fin_is_taken_although_our_window_is_closed() {
+    // A FIN needs no room; a peer that repeats it until then would wait for our user for ever (as Linux's tcp_data_queue).
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, len 1000)]);
+    assert_eq!(puppet.answer(&seg!(fin, ack 101, seq 1001, wnd 1000)), [seg!(seq 101, ack 1002)]);
+    assert_eq!((puppet.end.tcb.state(), puppet.user()), (State::CloseWait, (1000, User::Eof)));
+}
+
+#[test]
+fn a_fin_out_of_order_gets_its_duplicate_ack() {
+    // RFC 5681 §4.2
+    let mut puppet = Puppet::established(plain());
+    assert_eq!(puppet.answer(&seg!(fin, ack 101, seq 11, wnd 1000)), [seg!(seq 101, ack 1, wnd 1000)]);
+    assert_eq!(puppet.answer(&seg!(ack 101, seq 1, wnd 1000, len 10)), [seg!(seq 101, ack 12, wnd 989)]);
+    assert_eq!(puppet.end.tcb.state(), State::CloseWait);
+}
+
+#[test]
+fn a_partial_repetition_is_answered_once_with_the_new_number() {
+    let mut config = plain();
+    config.socket.quickack = false;
+    let mut puppet = Puppet::established(config);
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, len 10)]);
+    let sent = puppet.answer(&seg!(ack 101, seq 6, wnd 1000, len 10));
+    assert_eq!(sent, [seg!(seq 101, ack 16, wnd 985)]);
+}
+
+#[test]
+fn a_wrong_ack_does_not_poison_the_timestamp() {
+    // reliability.md A21: what PAWS compares with comes from segments that pass every check.
+    let config = StackConfig { timestamps: true, ..plain() };
+    let mut puppet = Puppet::half_open(config, &seg!(syn, seq 0, wnd 1000, ts(10, 0)));
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, ts(11, 0))]);
+    puppet.after(&[seg!(ack 5000, seq 1, wnd 1000, ts(1 << 30, 0), len 1)]);
+    assert_eq!(puppet.open().timestamps.unwrap().recent, 11);
+}
+
+#[test]
+fn a_syn_without_timestamps_is_challenged() {
+    // RFC 5961 §4.2: a rebooted peer learns from the challenge that we are still here.
+    let config = StackConfig { timestamps: true, ..plain() };
+    let mut puppet = Puppet::half_open(config, &seg!(syn, seq 0, wnd 1000, ts(10, 0)));
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, ts(11, 0))]);
+    assert_eq!(puppet.answer(&seg!(syn, seq 7000, wnd 1000)).len(), 1);
+}
+
+#[test]
+fn a_window_stays_open_when_the_budget_was_spent_for_a_while() {
+    let mut puppet = Puppet::new(plain());
+    puppet.end.budget = Budget::new(1 << 30, 1 << 20);
+    let spent = puppet.end.budget.take_up_to(usize::MAX);
+    let syn = seg!(syn, seq 0, wnd 1000, mss 1460);
+    puppet.after(&[syn, seg!(ack 101, seq 1, wnd 1000), seg!(ack 101, seq 1, wnd 1000, len 1000)]);
+    assert_eq!(puppet.user().0, 1000);
+    puppet.end.orders(puppet.now);
+    puppet.sent();
+    assert_eq!(puppet.open().rcv.wnd(), 0);
+    puppet.end.budget.give_back(spent);
+    let sent = puppet.answer(&seg!(ack 101, seq 1001, wnd 1000, len 1));
+    assert_eq!(sent, [seg!(seq 101, ack 1001, wnd 1000)]);
+}
+
+#[test]
+fn a_connection_being_made_when_the_reactor_dies_hears_network_down() {
+    let mut puppet = Puppet::connecting(plain());
+    let now = puppet.now;
+    puppet.end.with(now, |tcb, cx| tcb.last_gasp(cx));
+    assert_eq!(puppet.user().1, User::Error(crate::error::ConnError::NetworkDown));
+}
+
+#[test]
+fn text_for_an_orphan_with_a_closed_window_is_reset() {
+    // RFC 9293 §3.6.1; not zero-window ACKs for ever (DragonOS #1900)
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, len 1000)]);
+    puppet.user();
+    // The order to read has not been taken: the promise is still spent.
+    puppet.end.user = None;
+    let now = puppet.now;
+    let seg: Segment<'static> = seg!(ack 101, seq 1001, wnd 1000, len 1);
+    puppet.end.with(now, |tcb, cx| {
+        tcb.on_orders(cx);
+        assert_eq!(tcb.on_segment(cx, &seg), Verdict::Reset);
+    });
+}
+
+#[test]
+fn the_ack_that_ends_recovery_does_not_grow_the_window() {
+    // RFC 6582 §3.2 step 3, option 1
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60_000)]);
+    puppet.write(50_000);
+    let sent = puppet.sent();
+    assert_eq!(sent.len(), 10);
+    for at in 1..=9 {
+        puppet.after(&[seg!(ack 101, seq 1, wnd 60_000, sack(1561..1561 + 1460 * at))]);
+    }
+    assert!(puppet.open().recovery.is_active());
+    let nxt = puppet.open().snd.nxt;
+    puppet.after(&[seg!(ack nxt.raw(), seq 1, wnd 60_000)]);
+    let open = puppet.open();
+    assert!(!open.recovery.is_active());
+    assert!(open.congestion.cwnd() <= 2 * 1_460, "{}", open.congestion.cwnd());
+}
+
+#[test]
+fn duplicates_of_an_earlier_number_tell_the_same_edge() {
+    let mut puppet = Puppet::established(plain());
+    let _ = puppet.arrive(&seg!(ack 101, seq 11, wnd 1000, len 10));
+    let sent = puppet.answer(&seg!(ack 101, seq 1, wnd 1000, len 10));
+    let edges: Vec<u32> = sent.iter().map(|seg| seg.ack.raw() + u32::from(seg.wnd)).collect();
+    assert_eq!(edges, [1001, 1001], "{sent:?}");
+}
