@@ -72,9 +72,9 @@ impl Negotiated {
 struct Resend {
     owed: bool,
     /// Times sent; only a single one gives an unambiguous round trip.
-    sent: u32,
+    sent: u16,
     /// Timeouts.
-    retries: u32,
+    retries: u16,
     sent_at: Instant,
     deadline: Option<Instant>,
 }
@@ -86,7 +86,7 @@ impl Resend {
 
     fn on_sent(&mut self, cx: &Cx<'_>) {
         // RFC 6298 §5.5: the timeout doubles with each retransmission.
-        let factor = 1u32.checked_shl(self.retries).unwrap_or(u32::MAX);
+        let factor = 1u32.checked_shl(u32::from(self.retries)).unwrap_or(u32::MAX);
         let rto = cx.config.rto_initial.saturating_mul(factor).min(cx.config.rto_max);
         self.owed = false;
         self.sent = self.sent.saturating_add(1);
@@ -102,10 +102,10 @@ impl Resend {
         }
         self.deadline = None;
         cx.stats.timeouts += 1;
-        if self.retries >= limit {
+        if u32::from(self.retries) >= limit {
             return true;
         }
-        self.retries += 1;
+        self.retries = self.retries.saturating_add(1);
         self.owed = true;
         cx.stats.retransmits += 1;
         false

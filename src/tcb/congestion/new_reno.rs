@@ -20,8 +20,6 @@ pub struct NewReno {
     bytes_acked: u32,
     /// How far further duplicate ACKs may still inflate cwnd.
     inflatable: u32,
-    /// The slow start going on follows a timeout.
-    after_timeout: bool,
 }
 
 impl NewReno {
@@ -36,7 +34,6 @@ impl NewReno {
             ssthresh: u32::MAX,
             bytes_acked: 0,
             inflatable: 0,
-            after_timeout: false,
         };
         this.set_cwnd(this.initial_cwnd());
         this
@@ -78,17 +75,16 @@ impl Congestion for NewReno {
         }
         let mut left = event.acked;
         if self.is_slow_start() {
-            // RFC 3465 §2.2: by the bytes acknowledged, at most L·SMSS for an ACK; L = 2, but 1 in the slow start after
-            // a timeout (§2.3). Dividing ACKs gains nothing (reliability.md A15).
-            let limit = if self.after_timeout { self.mss } else { self.mss.saturating_mul(2) };
-            let growth = left.min(limit).min(self.ssthresh - self.cwnd);
+            // Deviates from RFC 3465 §2.3: as Linux tcp_slow_start, all bytes acknowledged count, also after a timeout. One
+            // ACK may stand for 64 KiB (receive offload), and a limit of two segments an ACK would make slow start
+            // crawl. Dividing ACKs gains nothing, bytes are counted once (reliability.md A15).
+            let growth = left.min(self.ssthresh - self.cwnd);
             self.set_cwnd(self.cwnd.saturating_add(growth));
+            left -= growth;
             if self.is_slow_start() {
                 return;
             }
-            left = left.min(limit) - growth;
         }
-        self.after_timeout = false;
         // RFC 5681 §3.1 (byte counting, RFC 3465 §2.1): one SMSS for each window acknowledged.
         self.bytes_acked = self.bytes_acked.saturating_add(left);
         if self.bytes_acked >= self.cwnd {
@@ -128,7 +124,6 @@ impl Congestion for NewReno {
                 self.set_cwnd(self.mss);
                 self.bytes_acked = 0;
                 self.inflatable = 0;
-                self.after_timeout = true;
             }
         }
     }

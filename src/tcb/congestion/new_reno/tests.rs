@@ -43,15 +43,18 @@ fn the_initial_window_is_that_of_rfc_6928() {
 }
 
 #[test]
-fn slow_start_counts_bytes_up_to_two_segments_per_ack() {
-    // RFC 3465 §2.2 and §2.3
-    for (acked, after_timeout, growth) in
-        [(1, false, 1), (1_000, false, 1_000), (2_000, false, 2_000), (9_000, false, 2_000), (9_000, true, 1_000)]
-    {
-        let mut reno = at(4_000, u32::MAX);
-        reno.after_timeout = after_timeout;
-        reno.on_ack(&ack(acked));
-        assert_eq!(reno.cwnd() - 4_000, growth, "acked {acked}, after timeout {after_timeout}");
+fn slow_start_counts_every_byte_acknowledged_once() {
+    // Linux tcp_slow_start; one ACK of 64 KiB grows the window as 45 ACKs of a segment do.
+    for acked in [1, 1_000, 2_000, 65_000] {
+        for after_timeout in [false, true] {
+            let mut reno = at(4_000, u32::MAX);
+            if after_timeout {
+                reno.on_loss(NOW, LossEvent::Timeout { first: true, flight_size: 1 << 20 });
+            }
+            let before = reno.cwnd();
+            reno.on_ack(&ack(acked));
+            assert_eq!(reno.cwnd() - before, acked, "acked {acked}, after timeout {after_timeout}");
+        }
     }
     // What is left of an ACK that reaches ssthresh counts for congestion avoidance.
     let mut reno = at(9_500, 10_000);
@@ -158,7 +161,7 @@ fn a_timeout_starts_over_and_repeats_do_not_lower_ssthresh() {
     assert_eq!((reno.cwnd(), reno.ssthresh()), (MSS, 10_000));
     reno.on_loss(NOW, LossEvent::Timeout { first: false, flight_size: 1_000 });
     assert_eq!((reno.cwnd(), reno.ssthresh()), (MSS, 10_000));
-    (0..9).for_each(|_| reno.on_ack(&ack(2_000)));
+    (0..9).for_each(|_| reno.on_ack(&ack(1_000)));
     assert_eq!((reno.cwnd(), reno.is_slow_start()), (10_000, false));
 }
 
