@@ -299,15 +299,16 @@ impl UserSocket {
         let (order, stream) = self.order_connect(addr)?;
         order.send().await?;
         poll_fn(|cx| stream.poll_connected(cx)).await?;
-        Ok(stream)
+        Ok(*stream)
     }
 
-    fn order_connect(self, addr: SocketAddr) -> io::Result<(ConnectOrder, UserStream)> {
+    /// The stream is boxed until it is connected, which keeps the future small.
+    fn order_connect(self, addr: SocketAddr) -> io::Result<(ConnectOrder, Box<UserStream>)> {
         let mut inner = self.into_inner();
         inner.family.check(addr)?;
         let handle = inner.join()?;
         let order = handle.order_connect(inner.pipe, inner.binding.as_ref(), addr)?;
-        Ok((order, UserStream::new(inner.user, inner.binding, handle)))
+        Ok((order, Box::new(UserStream::new(inner.user, inner.binding, handle))))
     }
 
     /// Turns the socket into a listener. It exists for the next segment when this returns.

@@ -215,8 +215,8 @@ impl UserSocket {
     /// `InvalidInput` above 255.
     ///
     #[doc = socket_example!("socket.set_tos_v4(0x28)?;" "assert_eq!(socket.tos_v4()?, 0x28);")]
-    pub fn set_tos_v4(&self, tos_v4: u32) -> io::Result<()> {
-        let value = check_tos(tos_v4)?;
+    pub fn set_tos_v4(&self, tos: u32) -> io::Result<()> {
+        let value = check_tos(tos)?;
         self.set_options(|options| options.tos = value);
         Ok(())
     }

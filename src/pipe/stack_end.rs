@@ -33,11 +33,13 @@ pub struct StackEnd {
     promised: usize,
     /// The connection has its ending.
     ended: bool,
+    /// A writer waits for budget and there was none when it asked.
+    starved: bool,
 }
 
 impl StackEnd {
     pub(super) fn new(shared: Arc<Shared>, send: Consumer, recv: Producer) -> StackEnd {
-        StackEnd { shared, send, recv, pending: Ready::EMPTY, promised: 0, ended: false }
+        StackEnd { shared, send, recv, pending: Ready::EMPTY, promised: 0, ended: false, starved: false }
     }
 
     /// The engine takes the connection into its table as `id`. Orders given before ring the bell now.
@@ -177,7 +179,13 @@ impl StackEnd {
         if available {
             self.pending |= Ready::WRITABLE;
         }
+        self.starved = !available;
         available
+    }
+
+    /// Whether a writer still waits for [`StackEnd::retry_budget`] to find some.
+    pub fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// The handshake is complete: the stream is writable, as in tokio. (`AcceptQueue::push` makes it readable too.)

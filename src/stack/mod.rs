@@ -99,6 +99,8 @@ pub struct Engine {
     /// Connections that something happened to since the last `end_turn`, once each.
     touched: Vec<ConnId>,
     rungs: Vec<Rung>,
+    /// Connections whose writers wait for the memory budget, each once.
+    starved: Vec<ConnId>,
     replies: Replies,
     loopback: Loopback,
     outbox: Outbox,
@@ -134,6 +136,7 @@ impl Engine {
             dirty_local: VecDeque::new(),
             touched: Vec::new(),
             rungs: Vec::new(),
+            starved: Vec::new(),
             replies,
             loopback: Loopback::default(),
             outbox: Outbox::default(),

@@ -50,8 +50,8 @@ impl Engine {
             match rung {
                 Rung::Conn(id) => {
                     if let Some(slot) = self.conns.slot_of(id) {
-                        if let Some((conn, mut cx)) = self.at(now, slot) {
-                            conn.tcb.on_orders(&mut cx);
+                        if self.take_orders(now, slot) {
+                            self.starved.push(id);
                         }
                         self.after_event(now, slot);
                     }
@@ -60,6 +60,28 @@ impl Engine {
             }
         }
         self.rungs = rungs;
+    }
+
+    /// Answers whether the connection's writer waits for the memory budget from now on.
+    fn take_orders(&mut self, now: Instant, slot: u32) -> bool {
+        let Some((conn, mut cx)) = self.at(now, slot) else { return false };
+        let was_starved = conn.tcb.is_starved();
+        conn.tcb.on_orders(&mut cx);
+        conn.tcb.is_starved() && !was_starved
+    }
+
+    /// Wakes writers that found the memory budget spent, once there is some again.
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() || self.shared.budget.available() == 0 {
+            return;
+        }
+        for id in std::mem::take(&mut self.starved) {
+            let Some(slot) = self.conns.slot_of(id) else { continue };
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.tcb.retry_budget();
+            }
+            self.mark(slot);
+        }
     }
 
     /// A listener is gone: its half-open connections go with it, silently; a peer's next segment is answered by RST.
@@ -107,6 +129,7 @@ impl Engine {
 
     /// Ends a turn: users are woken and see what happened, the counters are published.
     pub fn end_turn(&mut self) {
+        self.feed_starved();
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             let Some(slot) = self.conns.slot_of(id) else { continue };

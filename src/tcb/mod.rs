@@ -288,6 +288,18 @@ impl Tcb {
         }
     }
 
+    /// Whether a writer waits for the stack's memory budget: [`Tcb::retry_budget`] when there is some.
+    pub fn is_starved(&self) -> bool {
+        matches!(self, Tcb::Open(open) if open.pipe.is_starved())
+    }
+
+    /// There is budget again: wakes a writer that waits for it.
+    pub fn retry_budget(&mut self) {
+        if let Tcb::Open(open) = self {
+            open.pipe.retry_budget();
+        }
+    }
+
     /// Ends a turn: publishes the snapshot, delivers wakes. Returns how many tasks were woken.
     pub fn end_turn(&mut self) -> usize {
         match self {
