@@ -94,10 +94,7 @@ async fn a_silent_peer_is_found_by_keepalive() {
     let one = host(1).device(left).build().unwrap();
     let two = host(2).device(right).build().unwrap();
     let (mut client, _server) = connected(&one, &two).await;
-    let mut params = KeepaliveParams::default();
-    params.idle = Duration::from_secs(10);
-    params.interval = Duration::from_secs(1);
-    params.count = 3;
+    let mut params = KeepaliveParams { idle: Duration::from_secs(10), interval: Duration::from_secs(1), count: 3 };
     client.set_keepalive_params(Some(params)).unwrap();
     switch.set(Mood::Swallows);
     let began = tokio::time::Instant::now();
