@@ -123,11 +123,10 @@ impl Open {
         if let Some(rtt) = sample {
             // RFC 7323 App. G: several samples a round trip must not shorten the memory of the estimator.
             let expected = in_flight_before.div_ceil(2 * mss).max(1);
+            // RFC 6298 §5, Karn's rule (RFC 9293 MUST-18): only a new sample takes the back-off back, as in Linux
+            // (tcp_ack_update_rtt).
             self.rtt.on_sample_scaled(rtt, expected);
         }
-        // RFC 6298 §5.7 with Karn's rule: the back-off stands until an unambiguous sample; a new ACK is one for the
-        // timer's purpose, as in Linux (icsk_backoff = 0 in tcp_clean_rtx_queue).
-        self.rtt.reset_backoff();
 
         // The ACK that ends recovery must not grow the window that recovery has just set.
         let in_recovery = self.recovery.is_active();
