@@ -14,6 +14,8 @@ pub struct Recovery {
     recover: Seq,
     in_recovery: bool,
     partial_acks: u32,
+    /// SND.NXT at the first duplicate: what limited transmit sends comes behind it.
+    before_limited: Seq,
 }
 
 /// What a duplicate ACK asks for.
@@ -44,7 +46,7 @@ pub enum OnNewAck {
 impl Recovery {
     /// Nothing has been lost yet.
     pub const fn new(snd_una: Seq) -> Recovery {
-        Recovery { dup_acks: 0, recover: snd_una, in_recovery: false, partial_acks: 0 }
+        Recovery { dup_acks: 0, recover: snd_una, in_recovery: false, partial_acks: 0, before_limited: snd_una }
     }
 
     /// Whether fast recovery is under way.
@@ -57,9 +59,17 @@ impl Recovery {
         if self.in_recovery { 0 } else { self.dup_acks.min(2) }
     }
 
+    /// FlightSize when fast retransmit begins: without what limited transmit has sent (RFC 5681 §3.2 step 2, MUST NOT).
+    pub fn flight_size(&self, una: Seq) -> u32 {
+        self.before_limited.saturating_offset_from(una)
+    }
+
     /// A duplicate ACK by the definition of RFC 5681 §2.
     pub fn on_duplicate(&mut self, una: Seq, nxt: Seq) -> OnDuplicate {
         self.dup_acks = self.dup_acks.saturating_add(1);
+        if self.dup_acks == 1 {
+            self.before_limited = nxt;
+        }
         if self.in_recovery {
             return OnDuplicate::Inflate;
         }
@@ -89,7 +99,7 @@ impl Recovery {
 
     /// A retransmission timeout (RFC 6582 §3.2 step 4).
     pub fn on_timeout(&mut self, nxt: Seq) {
-        *self = Recovery { dup_acks: 0, recover: nxt, in_recovery: false, partial_acks: 0 };
+        *self = Recovery::new(nxt);
     }
 }
 
