@@ -60,7 +60,10 @@ impl Open {
             let further = self.rcv.assembler.advance(end);
             self.on_text_in_order(cx, end.saturating_add(further));
         }
-        self.owed.owe(self.rcv.nxt);
+        if offset > 0 || self.rcv.fin != Some(self.rcv.nxt) {
+            self.owed.owe(self.rcv.nxt);
+        }
+        // Else the FIN behind the gap is reached: its ACK covers both.
     }
 
     /// `len` bytes at RCV.NXT are in the ring.
