@@ -180,7 +180,8 @@ impl Open {
         match self.recovery.on_duplicate(self.snd.una, self.snd.nxt) {
             OnDuplicate::Wait => {}
             OnDuplicate::FastRetransmit => {
-                self.congestion.on_loss(cx.now, LossEvent::DupAck { flight_size: self.recovery.flight_size(self.snd.una) });
+                self.congestion
+                    .on_loss(cx.now, LossEvent::DupAck { flight_size: self.recovery.flight_size(self.snd.una) });
                 self.flight.mark_first_lost(u32::from(self.snd.mss));
             }
             OnDuplicate::Inflate => self.congestion.on_loss(cx.now, LossEvent::ExtraDupAck),
