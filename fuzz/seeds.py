@@ -1,4 +1,4 @@
-"""Writes the first seeds of corpus/parse_segment and corpus/options_roundtrip: python3 fuzz/seeds.py"""
+"""Writes the first seeds of every corpus but tcb_ops: python3 fuzz/seeds.py"""
 import os, struct
 
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus") + "/"
@@ -87,3 +87,19 @@ R={'write_read':ring(32,0,0,(WRITE,5,0),(SLICES,0,9),(CONSUME,5,0)),
 'mixed':ring(44,255,54,(WRITE,7,0),(AT,1,2),(AT,0,1),(CONSUME,9,0),(PUBLISH,2,0),(FILL,4,0),(REWIND,0,0),(CONSUME,9,0),(REWIND,0,0))}
 os.makedirs(root+'ring_model',exist_ok=True)
 for n,b in R.items(): open(root+'ring_model/'+n,'wb').write(b)
+
+# assembler_model: five bytes an operation (kind, start, length; kind & 0x80 advances); see tests/fuzz_bodies/assembler_model.rs.
+def asm(*ops): return b''.join(bytes([k]) + s.to_bytes(2, 'little') + n.to_bytes(2, 'little') for k, s, n in ops)
+INS, ADV, LONG = 0, 0x80, 0x40
+A = {
+    'one': asm((INS, 5, 3)), 'adjacent': asm((INS, 5, 3), (INS, 8, 3)), 'overlap': asm((INS, 5, 3), (INS, 6, 3)),
+    'bridge': asm((INS, 5, 1), (INS, 9, 1), (LONG, 4, 9)), 'duplicate': asm((INS, 5, 3), (INS, 5, 3)),
+    'in_order': asm((INS, 0, 3), (ADV, 0, 0)), 'gap_then_fill': asm((INS, 3, 3), (INS, 0, 3), (ADV, 0, 0)),
+    'advance_into': asm((LONG, 2, 40), (ADV, 10, 0), (ADV, 50, 0)), 'empty': asm((INS, 7, 0)),
+    'comb': asm(*[(INS, 2 * n, 1) for n in range(1, 80)]), 'comb_backwards': asm(*[(INS, 2 * n, 1) for n in range(80, 0, -1)]),
+    'comb_then_all': asm(*[(INS, 2 * n, 1) for n in range(1, 64)], (LONG, 0, 1000), (ADV, 1, 0)),
+    'near_the_end': asm((LONG, 1000, 1023), (LONG, 1023, 1)),
+}
+os.makedirs(root + 'assembler_model', exist_ok=True)
+for name, data in A.items():
+    open(root + 'assembler_model/' + name, 'wb').write(data)

@@ -5,6 +5,7 @@
 //! `fuzz/corpus/NAME/`. A body names nothing but `usernet::internals` (and `std`), never depends on time or randomness,
 //! and is file-local: libFuzzer includes it alone.
 
+pub mod assembler_model;
 pub mod options_roundtrip;
 pub mod parse_segment;
 pub mod ring_model;
@@ -14,6 +15,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const ALL: &[Target] = &[
+    ("assembler_model", assembler_model::run),
     ("options_roundtrip", options_roundtrip::run),
     ("parse_segment", parse_segment::run),
     ("ring_model", ring_model::run),
