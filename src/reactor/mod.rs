@@ -10,5 +10,8 @@ mod handle;
 mod outbox;
 mod turn;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use crate::stack::{Binding, Listening};
 pub(crate) use handle::{ConnectOrder, Handle, Setup, start};

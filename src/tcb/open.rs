@@ -92,7 +92,8 @@ impl Open {
         let granted = pipe.promise(capacity.min(FIRST_PROMISE));
         let (their_scale, our_scale) = agreed.scales.unwrap_or((0, 0));
         let rcv_nxt = irs + 1;
-        pipe.set_read_step((2 * usize::from(mss)).min(capacity / 2).max(1));
+        // Half of what is granted, not of the buffer: a loopback segment fills the whole first promise.
+        pipe.set_read_step((2 * usize::from(mss)).min(granted / 2).max(1));
         pipe.on_established(id.tuple.local, id.tuple.remote);
         let mut open = Open {
             id,
