@@ -41,7 +41,8 @@ enum Flow {
 /// A shutdown in progress.
 struct Closing {
     deadline: Instant,
-    done: Option<oneshot::Sender<bool>>,
+    /// Everyone who asked for it.
+    done: Vec<oneshot::Sender<bool>>,
 }
 
 /// The task. Lives while a handle or an orphan exists.
@@ -126,12 +127,10 @@ impl Reactor {
             match self.orders.poll_recv(cx) {
                 Poll::Ready(Some(Command::Connect(open))) => self.engine.connect(now, *open),
                 Poll::Ready(Some(Command::Shutdown { grace, done })) => {
-                    // A second order shortens the wait at most; its caller learns the end from the closed channel.
                     let deadline = now + grace;
-                    match &mut self.closing {
-                        Some(closing) => closing.deadline = closing.deadline.min(deadline),
-                        None => self.closing = Some(Closing { deadline, done: Some(done) }),
-                    }
+                    let closing = self.closing.get_or_insert_with(|| Closing { deadline, done: Vec::new() });
+                    closing.deadline = closing.deadline.min(deadline);
+                    closing.done.push(done);
                 }
                 Poll::Ready(None) => self.handles_gone = true,
                 Poll::Pending => return false,
@@ -157,7 +156,7 @@ impl Reactor {
         if let Some(closing) = &mut self.closing {
             let acknowledged = quiet && self.engine.unacked() == 0;
             if acknowledged || now >= closing.deadline {
-                if let Some(done) = closing.done.take() {
+                for done in closing.done.drain(..) {
                     // The caller may have given up waiting.
                     let _ = done.send(acknowledged);
                 }

@@ -249,6 +249,16 @@ async fn shutdown_gives_up_after_its_grace() {
     assert!((3..4).contains(&began.elapsed().as_secs()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn two_may_ask_for_the_same_shutdown() {
+    let (one, two) = two_hosts();
+    let (client, _server) = connected(&one, &two).await;
+    client.try_write(b"x").unwrap();
+    let (first, second) = tokio::join!(one.shutdown(Duration::from_secs(9)), one.shutdown(Duration::MAX));
+    first.unwrap();
+    second.unwrap();
+}
+
 #[test]
 fn a_runtime_that_ends_says_goodbye() {
     let (ours, theirs) = (runtime(), runtime());

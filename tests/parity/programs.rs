@@ -125,6 +125,30 @@ async fn many_connections() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_connections_on_four_threads() {
+    let addr = echo_server().await;
+    let mut tasks = JoinSet::new();
+    for n in 0..100_u32 {
+        tasks.spawn(async move {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            let (mut read, mut write) = stream.into_split();
+            let data = pattern(50_000 + 1_003 * n as usize, n);
+            let expected = data.clone();
+            let writer = tokio::spawn(async move {
+                for chunk in data.chunks(3_001) {
+                    write.write_all(chunk).await.unwrap();
+                }
+            });
+            assert!(read_all(&mut read).await.unwrap() == expected);
+            writer.await.unwrap();
+        });
+    }
+    while let Some(done) = within(tasks.join_next()).await {
+        done.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_read_cancelled_by_select_loses_nothing() {
     let (mut client, mut server) = connected().await;
