@@ -134,7 +134,9 @@ impl Open {
         match self.recovery.on_new_ack(seg.ack) {
             OnNewAck::Normal => {}
             OnNewAck::Partial { first } => {
-                self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
+                if !self.sack {
+                    self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
+                }
                 self.flight.mark_first_lost(mss);
                 restart_timer = first;
             }
@@ -180,10 +182,14 @@ impl Open {
         match self.recovery.on_duplicate(self.snd.una, self.snd.nxt) {
             OnDuplicate::Wait => {}
             OnDuplicate::FastRetransmit => {
-                self.congestion
-                    .on_loss(cx.now, LossEvent::DupAck { flight_size: self.recovery.flight_size(self.snd.una) });
-                self.flight.mark_first_lost(u32::from(self.snd.mss));
+                // RFC 6675 §5: with SACK the flight shrinks with each duplicate; inflating cwnd as well would send twice.
+                let mss = u32::from(self.snd.mss);
+                let left_network = if self.sack { 0 } else { mss.saturating_mul(3) };
+                let flight_size = self.recovery.flight_size(self.snd.una);
+                self.congestion.on_loss(cx.now, LossEvent::DupAck { flight_size, left_network });
+                self.flight.mark_first_lost(mss);
             }
+            OnDuplicate::Inflate if self.sack => {}
             OnDuplicate::Inflate => self.congestion.on_loss(cx.now, LossEvent::ExtraDupAck),
         }
     }

@@ -45,10 +45,12 @@ pub enum LossEvent {
     DupAck {
         /// Outstanding data in bytes.
         flight_size: u32,
+        /// Bytes that have left the network and still count as in flight: three segments, none with SACK.
+        left_network: u32,
     },
-    /// A further duplicate ACK in recovery (step 4).
+    /// A further duplicate ACK in recovery (step 4). Not with SACK, which takes the bytes out of the flight.
     ExtraDupAck,
-    /// An ACK in recovery of some but not all of what was outstanding (RFC 6582 §3.2 step 3).
+    /// An ACK in recovery of some but not all of what was outstanding (RFC 6582 §3.2 step 3). Not with SACK.
     PartialAck {
         /// Newly acknowledged bytes.
         acked: u32,

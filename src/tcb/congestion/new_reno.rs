@@ -95,10 +95,9 @@ impl Congestion for NewReno {
 
     fn on_loss(&mut self, _now: Instant, event: LossEvent) {
         match event {
-            LossEvent::DupAck { flight_size } => {
+            LossEvent::DupAck { flight_size, left_network } => {
                 self.lower_ssthresh(flight_size);
                 // RFC 5681 §3.2 step 3: the three segments that have left the network.
-                let left_network = self.mss.saturating_mul(3);
                 self.set_cwnd(self.ssthresh.saturating_add(left_network));
                 self.inflatable = flight_size.saturating_sub(left_network);
             }

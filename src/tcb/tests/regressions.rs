@@ -246,3 +246,179 @@ fn duplicates_of_an_earlier_number_tell_the_same_edge() {
     let edges: Vec<u32> = sent.iter().map(|seg| seg.ack.raw() + u32::from(seg.wnd)).collect();
     assert_eq!(edges, [1001, 1001], "{sent:?}");
 }
+
+#[test]
+fn what_sack_takes_out_of_the_flight_does_not_inflate_the_window_too() {
+    // RFC 6675 §5: with SACK the pipe shrinks with each duplicate; inflating cwnd as well would send two for each one.
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60_000)]);
+    puppet.write(50_000);
+    assert_eq!(puppet.sent().len(), 10);
+    for at in 1..=9 {
+        puppet.after(&[seg!(ack 101, seq 1, wnd 60_000, sack(1561..1561 + 1460 * at))]);
+    }
+    let open = puppet.open();
+    assert_eq!(open.congestion.ssthresh(), 5 * 1_460);
+    assert!(open.flight.bytes_in_flight() <= 5 * 1_460, "{}", open.flight.bytes_in_flight());
+    // A partial ACK deflates nothing that was not inflated.
+    puppet.after(&[seg!(ack 1561, seq 1, wnd 60_000, sack(3021..1561 + 1460 * 9))]);
+    assert_eq!(puppet.open().congestion.cwnd(), 5 * 1_460);
+}
+
+#[test]
+fn an_orphan_dies_although_its_closed_window_is_acknowledged() {
+    // reliability.md A14; the connection of a living user does not.
+    for orphan in [true, false] {
+        let mut puppet = Puppet::established(plain());
+        puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
+        puppet.write(5_000);
+        if orphan {
+            puppet.end.close(puppet.now);
+        }
+        puppet.sent();
+        let begin = puppet.now;
+        while !puppet.end.tcb.is_closed() && puppet.now.since(begin) < SECOND * 24 * 3600 {
+            puppet.now = puppet.end.tcb.next_deadline().unwrap();
+            let now = puppet.now;
+            puppet.end.with(now, |tcb, cx| tcb.on_timeout(cx));
+            puppet.sent();
+            puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
+        }
+        assert_eq!(puppet.end.tcb.is_closed(), orphan);
+        assert!(!orphan || puppet.now.since(begin) <= SECOND * 130, "{:?}", puppet.now.since(begin));
+    }
+}
+
+#[test]
+fn every_packet_of_a_large_segment_fits_the_mtu() {
+    // tailscale#20026: segments above the MSS. Options count, SACK blocks too.
+    for mtu in [68, 88, 100, 300, 576, 1500, 9000] {
+        for timestamps in [false, true] {
+            for holes in 0..5u32 {
+                let mut puppet = Puppet::new(StackConfig { timestamps, ..plain() });
+                puppet.end.path = Path { mtu, max_large: Some(65_535) };
+                let stamp = |mut seg: Segment<'static>| {
+                    seg.options.timestamps = timestamps.then_some(crate::wire::Timestamps { val: 1, ecr: 0 });
+                    seg
+                };
+                puppet.after(&[
+                    stamp(seg!(syn, seq 0, wnd 60_000, mss 9000, sackok)),
+                    stamp(seg!(ack 101, seq 1, wnd 60_000)),
+                ]);
+                for hole in 0..holes {
+                    puppet.after(&[stamp(seg!(ack 101, seq 11 + 20 * hole, wnd 60_000, len 1))]);
+                }
+                puppet.write(50_000);
+                let now = puppet.now;
+                let mut bytes = 0;
+                while let Some(transmission) = puppet.end.with(now, |tcb, cx| tcb.poll_transmit(cx)) {
+                    let mut header = [0; crate::wire::MAX_HEADER];
+                    let (len, _) = crate::wire::emit_tcp(&mut header, &transmission.header, [&[], &[]], false);
+                    let text = transmission.segment_size.map_or(transmission.len, usize::from);
+                    assert!(len + text <= mtu, "{len} + {text} > {mtu}, timestamps {timestamps}, {holes} holes");
+                    assert!(len + transmission.len <= 65_535);
+                    bytes += transmission.len;
+                }
+                assert!(bytes > 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn too_big_packets_are_sent_again_in_pieces_that_fit() {
+    // RFC 8201 §4, RFC 1191 §3: not congestion; only for what is in flight, only downwards.
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60_000)]);
+    puppet.write(14_600);
+    assert_eq!(puppet.sent().len(), 10);
+    let now = puppet.now;
+    for (seq, mtu, pieces) in [(50, 576, 0), (14_701, 576, 0), (101, 1500, 0), (101, 1000, 15), (101, 1400, 0)] {
+        puppet.end.with(now, |tcb, cx| tcb.on_icmp(cx, Seq::new(seq), IcmpKind::PacketTooBig { mtu }));
+        let sent = puppet.sent();
+        assert!(sent.iter().all(|seg| seg.payload.len() <= 960), "{seq} {mtu}");
+        // cwnd shrinks in proportion: it is the same number of packets.
+        assert_eq!(sent.len().min(pieces), sent.len().min(10), "{seq} {mtu}: {}", sent.len());
+    }
+    assert_eq!(puppet.end.stats.timeouts, 0);
+}
+
+#[test]
+fn keepalive_probes_before_it_kills() {
+    // RFC 9293 §3.8.4, reliability.md F12
+    let mut config = plain();
+    config.socket.keepalive = true;
+    let mut puppet = Puppet::established(config);
+    assert_eq!(puppet.wait(SECOND * 7199), []);
+    assert_eq!(puppet.wait(SECOND), [seg!(seq 100, ack 1, wnd 1000)]);
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000)]);
+    assert_eq!(puppet.wait(SECOND * 7199), []);
+    assert_eq!(puppet.wait(SECOND + SECOND * 75 * 8).len(), 9);
+    assert_eq!(puppet.wait(SECOND * 75), [seg!(rst, seq 101, ack 1, wnd 1000)]);
+    assert_eq!(puppet.user().1, User::Error(crate::error::ConnError::TimedOut));
+}
+
+#[test]
+fn the_user_timeout_counts_from_the_oldest_unanswered_byte() {
+    // RFC 5482; in persist too (reliability.md A14)
+    for wnd in [0, 1000] {
+        let mut config = plain();
+        config.socket.user_timeout = Some(SECOND * 5);
+        let mut puppet = Puppet::established(config);
+        puppet.after(&[seg!(ack 101, seq 1, wnd wnd)]);
+        puppet.wait(SECOND * 100);
+        puppet.write(100);
+        puppet.sent();
+        puppet.wait(SECOND * 4);
+        puppet.write(100);
+        puppet.wait(SECOND * 99 / 100);
+        assert!(!puppet.end.tcb.is_closed(), "window {wnd}");
+        puppet.wait(SECOND / 50);
+        assert!(puppet.end.tcb.is_closed(), "window {wnd}");
+        assert_eq!(puppet.user().1, User::Error(crate::error::ConnError::TimedOut));
+    }
+}
+
+#[test]
+fn one_timeout_for_one_jump_of_the_clock() {
+    // reliability.md F13
+    let mut puppet = Puppet::established(plain());
+    puppet.write(100);
+    puppet.sent();
+    puppet.now = puppet.now + SECOND * 3600 * 24 * 30;
+    let now = puppet.now;
+    puppet.end.with(now, |tcb, cx| tcb.on_timeout(cx));
+    assert_eq!((puppet.sent().len(), puppet.end.stats.timeouts), (1, 1));
+    assert!(puppet.end.tcb.next_deadline().is_some_and(|at| at > now));
+}
+
+#[test]
+fn a_fin_waits_for_the_window_and_is_repeated() {
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
+    puppet.end.shutdown(puppet.now);
+    assert_eq!(puppet.sent(), []);
+    let fin = seg!(fin, seq 101, ack 1, wnd 1000);
+    // As a probe, then as a retransmission, then because the window has opened.
+    assert_eq!(puppet.wait(SECOND * 3 / 10), [fin]);
+    assert_eq!(puppet.wait(SECOND / 2), [fin]);
+    assert_eq!(puppet.answer(&seg!(ack 101, seq 1, wnd 1000)), [fin]);
+    assert_eq!(puppet.wait(SECOND * 3 / 10), [fin]);
+    puppet.after(&[seg!(ack 102, seq 1, wnd 1000)]);
+    assert_eq!(puppet.end.tcb.state(), State::FinWait2);
+}
+
+#[test]
+fn text_and_fin_acknowledged_in_parts() {
+    let mut puppet = Puppet::established(plain());
+    puppet.write(10);
+    puppet.end.shutdown(puppet.now);
+    assert_eq!(puppet.sent(), [seg!(fin, psh, seq 101, ack 1, wnd 1000, len 10)]);
+    puppet.after(&[seg!(ack 106, seq 1, wnd 1000)]);
+    assert_eq!(puppet.wait(SECOND / 4), [seg!(fin, psh, seq 106, ack 1, wnd 1000, len 5)]);
+    puppet.after(&[seg!(ack 111, seq 1, wnd 1000)]);
+    assert_eq!((puppet.end.tcb.state(), puppet.end.tcb.unacked()), (State::FinWait1, 1));
+    assert_eq!(puppet.wait(SECOND / 2), [seg!(fin, seq 111, ack 1, wnd 1000)]);
+    puppet.after(&[seg!(ack 112, seq 1, wnd 1000)]);
+    assert_eq!((puppet.end.tcb.state(), puppet.end.tcb.unacked()), (State::FinWait2, 0));
+}

@@ -115,7 +115,7 @@ fn an_unused_window_does_not_grow() {
 fn fast_recovery_inflates_and_deflates() {
     // RFC 5681 §3.2, RFC 6582 §3.2: 20 segments outstanding, two of them lost.
     let mut reno = at(20_000, u32::MAX);
-    reno.on_loss(NOW, LossEvent::DupAck { flight_size: 20_000 });
+    reno.on_loss(NOW, LossEvent::DupAck { flight_size: 20_000, left_network: 3 * MSS });
     assert_eq!((reno.ssthresh(), reno.cwnd()), (10_000, 13_000));
     (0..15).for_each(|_| reno.on_loss(NOW, LossEvent::ExtraDupAck));
     assert_eq!(reno.cwnd(), 28_000);
@@ -137,7 +137,7 @@ fn fast_recovery_inflates_and_deflates() {
 fn forged_duplicate_acks_inflate_no_further_than_what_was_outstanding() {
     // RFC 5681 §4, reliability.md A15
     let mut reno = at(20_000, u32::MAX);
-    reno.on_loss(NOW, LossEvent::DupAck { flight_size: 20_000 });
+    reno.on_loss(NOW, LossEvent::DupAck { flight_size: 20_000, left_network: 3 * MSS });
     (0..10_000).for_each(|_| reno.on_loss(NOW, LossEvent::ExtraDupAck));
     assert_eq!(reno.cwnd(), 10_000 + 20_000);
 }
@@ -147,7 +147,7 @@ fn ssthresh_is_half_the_flight_and_at_least_two_segments() {
     // RFC 5681 §3.1 equation (4)
     for (flight_size, ssthresh) in [(0, 2_000), (3_000, 2_000), (4_002, 2_001), (u32::MAX, u32::MAX / 2)] {
         let (mut dup, mut timeout) = (at(20_000, u32::MAX), at(20_000, u32::MAX));
-        dup.on_loss(NOW, LossEvent::DupAck { flight_size });
+        dup.on_loss(NOW, LossEvent::DupAck { flight_size, left_network: 3 * MSS });
         timeout.on_loss(NOW, LossEvent::Timeout { first: true, flight_size });
         assert_eq!((dup.ssthresh(), timeout.ssthresh()), (ssthresh, ssthresh), "flight {flight_size}");
     }
@@ -194,7 +194,7 @@ fn any_order_of_events_stays_within_bounds() {
         for _ in 0..500 {
             let bytes = if rng.u8(..) < 20 { rng.u32(..) } else { rng.u32(..200_000) };
             match rng.u8(..9) {
-                0 => algorithm.on_loss(NOW, LossEvent::DupAck { flight_size: bytes }),
+                0 => algorithm.on_loss(NOW, LossEvent::DupAck { flight_size: bytes, left_network: rng.u32(..4 * MSS) }),
                 1 => algorithm.on_loss(NOW, LossEvent::ExtraDupAck),
                 2 => algorithm.on_loss(NOW, LossEvent::PartialAck { acked: bytes }),
                 3 => algorithm.on_loss(NOW, LossEvent::Timeout { first: rng.bool(), flight_size: bytes }),
