@@ -9,6 +9,7 @@ pub mod assembler_model;
 pub mod options_roundtrip;
 pub mod parse_segment;
 pub mod ring_model;
+pub mod tcb_ops;
 
 /// A fuzz target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -19,4 +20,5 @@ pub const ALL: &[Target] = &[
     ("options_roundtrip", options_roundtrip::run),
     ("parse_segment", parse_segment::run),
     ("ring_model", ring_model::run),
+    ("tcb_ops", tcb_ops::run),
 ];
