@@ -212,7 +212,9 @@ async fn round_trips(stack: &Stack, args: &Args) -> io::Result<Duration> {
         }
     }
     let took = began.elapsed();
-    drop(stream);
+    // The end must have been seen before this thread blocks in join: it may be the reactor's.
+    stream.shutdown().await?;
+    stream.read_to_end(&mut Vec::new()).await?;
     verified("round trips", join(server)?, u64::from(args.rounds))?;
     Ok(took)
 }

@@ -94,7 +94,8 @@ impl Open {
         let period = self.rtt.srtt().unwrap_or_default().max(std::time::Duration::from_millis(10)) * 2;
         if cx.now.since(*since) > period {
             self.rcv.measured = (cx.now, len);
-        } else if *bytes >= self.rcv.granted / 2 && self.pipe.recv_len() <= self.rcv.granted / 2 {
+        } else if *bytes >= self.rcv.granted / 2 && self.pipe.recv_len().saturating_sub(len) <= self.rcv.granted / 2 {
+            // What came just now the user could not have read yet: one large segment may fill the promise.
             let more = self.rcv.granted.min(capacity - self.rcv.granted);
             self.rcv.granted += self.pipe.promise(more);
             self.rcv.measured = (cx.now, 0);
