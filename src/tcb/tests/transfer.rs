@@ -152,3 +152,41 @@ fn tiny_buffers_and_tiny_mtu() {
     let got = transfer(&mut net, &data, Duration::from_secs(600));
     assert!(got == data, "{} bytes", got.len());
 }
+
+#[test]
+fn both_windows_closed_at_once_and_probed_from_both_sides() {
+    // Small and odd buffers: probe bytes of both sides are refused, their ACKs must pass nevertheless.
+    for buffer in [2_000, 5_001, 70_000] {
+        let mut config = StackConfig::default();
+        config.socket.send_buffer = 2 * buffer;
+        config.socket.recv_buffer = buffer;
+        let mut net = Net::established(config);
+        let data = pattern(4 * buffer as usize);
+        let mut written = (0, 0);
+        let mut got = (Vec::new(), Vec::new());
+        for step in 0..400 {
+            written.0 += net.a.write(net.now, &data[written.0..]);
+            written.1 += net.b.write(net.now, &data[written.1..]);
+            net.run_for(Duration::from_millis(if step < 20 { 3_000 } else { 20 }));
+            if step >= 20 {
+                got.0.extend(net.a.read(net.now, 700));
+                got.1.extend(net.b.read(net.now, 1_300));
+            }
+            if step == 20 {
+                // As long as it takes for the probes to back off.
+                net.run_for(Duration::from_secs(120));
+            }
+        }
+        net.run_for(Duration::from_secs(120));
+        for _ in 0..1_000 {
+            written.0 += net.a.write(net.now, &data[written.0..]);
+            written.1 += net.b.write(net.now, &data[written.1..]);
+            net.run_for(Duration::from_millis(20));
+            got.0.extend(net.a.read(net.now, usize::MAX));
+            got.1.extend(net.b.read(net.now, usize::MAX));
+        }
+        assert_eq!(written, (data.len(), data.len()), "buffer {buffer}");
+        assert!(got.0 == data && got.1 == data, "buffer {buffer}: {} and {}", got.0.len(), got.1.len());
+        assert_eq!((net.a.tcb.unacked(), net.b.tcb.unacked()), (0, 0), "buffer {buffer}");
+    }
+}
