@@ -91,3 +91,8 @@ pub mod internals {
         pub use crate::wire::*;
     }
 }
+
+/// The examples of README are doc tests.
+#[cfg(all(doctest, feature = "tun"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -120,6 +120,9 @@ fn segment<'a>(header: &Header, payload: &'a [u8]) -> Segment<'a> {
     Segment { seq: header.seq, ack: header.ack, flags: header.flags, wnd: header.wnd, options: header.options, payload }
 }
 
+/// Whether the n-th packet of a side is lost, by its header and the length of its text.
+type Loses = Box<dyn FnMut(usize, &Header, usize) -> bool>;
+
 /// Two ends and a perfect wire with `delay` each way, unless `lose` says otherwise.
 struct Net {
     a: End,
@@ -128,7 +131,7 @@ struct Net {
     delay: Duration,
     wire: Vec<(Instant, bool, Header, Vec<u8>)>,
     sent: usize,
-    lose: Box<dyn FnMut(usize, &Header, usize) -> bool>,
+    lose: Loses,
 }
 
 const A: FourTuple = FourTuple {
