@@ -217,13 +217,13 @@ async fn fetch(address: Network, step: usize, job: Job) -> io::Result<String> {
     life.during("shutdown()", stream.shutdown()).await?;
     life.during("read to the end", stream.read_to_end(&mut Vec::new())).await?;
     drop(stream);
-    let verdict = report(&job.served, status, &body);
     drop(current);
     life.during("stack.shutdown()", stack.shutdown(GRACE)).await?;
     life.note("end");
 
-    println!();
     life.print();
+    println!();
+    let verdict = report(&job.served, status, &body);
     println!();
     println!("path: {}", job.path);
     let sha256 = verdict?;
