@@ -22,6 +22,12 @@ pub fn prepare() -> Result<(), String> {
     namespace::enter_private().and_then(|_| namespace::probe()).map_err(|error| error.to_string())
 }
 
+/// Makes the kernel forward packets, in the private namespace.
+pub fn forward() -> Result<(), String> {
+    let file = "/proc/sys/net/ipv4/ip_forward";
+    std::fs::write(file, "1").map_err(|error| format!("writing {file}: {error}"))
+}
+
 fn tun(name: &str, index: u8, mtu: usize, offload: bool) -> io::Result<Tun> {
     let mut builder = Tun::builder().name(name).kernel_address(kernel4(index), 24).mtu(mtu).offload(offload);
     if mtu >= 1280 {
