@@ -67,6 +67,18 @@ fn shard(index: u64) {
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
 }
 
+/// Where nothing is lost nothing is sent twice, but for probes into a window that a slow reader keeps closed.
+#[test]
+fn clean_links_need_no_second_try() {
+    let seeds = number("USERNET_SEED").map_or(0..number("USERNET_SEEDS").unwrap_or(SEEDS) / 4, |seed| seed..seed + 1);
+    for seed in seeds {
+        let plan = Plan::draw(seed).on_a_clean_link();
+        let summary = World::new(plan, number("USERNET_SEED").is_some()).run();
+        let probes_only = summary.retransmits <= summary.timeouts && summary.timeouts < 20;
+        assert!(probes_only, "USERNET_SEED={seed} on a clean link: {summary:?}");
+    }
+}
+
 #[test]
 fn seeds_of_shard_0() {
     shard(0);

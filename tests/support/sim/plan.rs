@@ -139,6 +139,26 @@ impl Plan {
         }
     }
 
+    /// The same on a link that only delays, with users who are quick and stay.
+    #[must_use]
+    pub fn on_a_clean_link(mut self) -> Plan {
+        for link in &mut self.links {
+            *link = LinkPlan { delay: link.delay, turn: [0.0, 1.0], ..LinkPlan::default() };
+        }
+        self.blackout = None;
+        self.jump = None;
+        self.hostile = 0;
+        for conn in &mut self.conns {
+            conn.simultaneous = false;
+            for user in &mut conn.users {
+                user.rude = None;
+                user.deaf_until = Duration::ZERO;
+                user.pace = user.pace.min(millis(1));
+            }
+        }
+        self
+    }
+
     /// Whether every user stays to the end, so that everything must arrive.
     pub fn is_polite(&self) -> bool {
         self.conns.iter().flat_map(|conn| &conn.users).all(|user| user.rude.is_none())

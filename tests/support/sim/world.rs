@@ -48,6 +48,10 @@ pub struct Summary {
     pub trace: u64,
     pub packets: u64,
     pub virtual_time: Duration,
+    /// When the last user was done.
+    pub done_at: Duration,
+    pub retransmits: u64,
+    pub timeouts: u64,
 }
 
 pub struct World {
@@ -127,11 +131,13 @@ impl World {
     pub fn run(mut self) -> Summary {
         let mut events = 0;
         let mut told_to_leave = false;
+        let mut done_at = Duration::ZERO;
         while !self.is_over() {
             assert!(events < MAX_EVENTS, "livelock: {events} events, {} packets, {:?}", self.packets, self.now);
             events += 1;
             if !told_to_leave && (self.now > PATIENCE || self.users().all(User::is_done)) {
                 told_to_leave = true;
+                done_at = self.now;
                 self.all_leave();
             }
             assert!(self.now < TIDY, "leak: {}", self.state());
@@ -141,7 +147,15 @@ impl World {
             let budget = &host.shared.budget;
             assert_eq!((budget.used(), budget.reserved()), (0, 0), "host {side}: budget not given back");
         }
-        Summary { trace: self.trace.finish(), packets: self.packets, virtual_time: self.now }
+        let stats = self.hosts.each_ref().map(|host| host.shared.stats());
+        Summary {
+            trace: self.trace.finish(),
+            packets: self.packets,
+            virtual_time: self.now,
+            done_at,
+            retransmits: stats.iter().map(|stats| stats.retransmits).sum(),
+            timeouts: stats.iter().map(|stats| stats.timeouts).sum(),
+        }
     }
 
     fn users(&self) -> impl Iterator<Item = &User> {
