@@ -110,6 +110,9 @@ impl Handle {
         self.check_alive()?;
         let options = pipe.options();
         let tuple = self.shared.claim(binding, remote, &options)?;
+        if remote.is_ipv6() && tuple.remote.is_ipv4() {
+            pipe.show_mapped();
+        }
         Ok(ConnectOrder { handle: Arc::clone(self), order: Some(Box::new(Connect { pipe, tuple, options })) })
     }
 
