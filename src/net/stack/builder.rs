@@ -8,7 +8,7 @@ use super::handle::Stack;
 use crate::config::StackConfig;
 use crate::device::Device;
 use crate::error::ConnError;
-use crate::net::options::invalid;
+use crate::net::options::{check_buffer, check_keepalive, check_mss, check_ttl, invalid};
 use crate::reactor::{Setup, start};
 
 /// Smallest IPv4 MTU (RFC 791 §3.2).
@@ -132,7 +132,8 @@ impl StackBuilder {
     /// # Errors
     ///
     /// `InvalidInput`, before anything is created: no address, one given twice, one that no host may have, a prefix too
-    /// long, an MTU out of bounds or above the device's, an empty port range. `Unsupported`: no tokio runtime on this
+    /// long, an MTU out of bounds or above the device's, an empty port range, defaults of
+    /// sockets that their setters would refuse, a retransmission timeout of zero. `Unsupported`: no tokio runtime on this
     /// thread, or one without a time driver. What the operating system says when it has no randomness.
     pub fn build(self) -> io::Result<Stack> {
         self.build_with(Box::new(|| {}))
@@ -141,6 +142,7 @@ impl StackBuilder {
     /// As [`build`](StackBuilder::build); `on_end` runs when the reactor is gone.
     pub(super) fn build_with(mut self, on_end: Box<dyn FnOnce() + Send>) -> io::Result<Stack> {
         check_addresses(&self.config)?;
+        check_settings(&self.config)?;
         self.config.mtu = self.checked_mtu()?;
         self.config.embedded = self.device.is_none();
         let key = match self.seed {
@@ -185,6 +187,23 @@ fn check_addresses(config: &StackConfig) -> io::Result<()> {
         if config.addresses.iter().take(n).any(|(other, _)| other == ip) {
             return Err(io::Error::new(ConnError::InvalidInput.kind(), format!("the address {ip} is given twice")));
         }
+    }
+    Ok(())
+}
+
+/// What a socket's setters would refuse is no default either; and a timer that is due at once would never let go.
+fn check_settings(config: &StackConfig) -> io::Result<()> {
+    let socket = &config.socket;
+    check_ttl(u32::from(socket.ttl))?;
+    check_buffer(socket.send_buffer)?;
+    check_buffer(socket.recv_buffer)?;
+    check_keepalive(socket.keepalive_params)?;
+    socket.mss.map(check_mss).transpose()?;
+    if socket.user_timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(invalid("a user timeout is greater than zero"));
+    }
+    if config.rto_min.is_zero() || config.rto_initial.is_zero() || config.rto_min > config.rto_max {
+        return Err(invalid("retransmission timeouts are greater than zero, and rto_min is at most rto_max"));
     }
     Ok(())
 }
