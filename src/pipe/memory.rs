@@ -55,9 +55,28 @@ impl Budget {
 
     /// Takes as much of `bytes` as there is; less than asked marks the budget starved.
     pub fn take_up_to(&self, bytes: usize) -> usize {
+        self.take_within(bytes, self.memory_budget)
+    }
+
+    /// As [`Budget::take_up_to`], for receive windows: a quarter stays for writers. A promise is kept for as long as its
+    /// connection lives, written bytes return when they are acknowledged; were everything promised, nobody could write.
+    pub fn take_promise(&self, bytes: usize) -> usize {
+        self.take_within(bytes, self.for_promises())
+    }
+
+    /// Whether a new connection could be promised anything.
+    pub fn can_promise(&self) -> bool {
+        self.used() < self.for_promises()
+    }
+
+    fn for_promises(&self) -> u64 {
+        self.memory_budget - self.memory_budget / 4
+    }
+
+    fn take_within(&self, bytes: usize, limit: u64) -> usize {
         let mut granted = 0;
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            granted = (bytes as u64).min(self.memory_budget.saturating_sub(used));
+            granted = (bytes as u64).min(limit.saturating_sub(used));
             Some(used + granted)
         });
         if granted < bytes as u64 {

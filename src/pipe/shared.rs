@@ -207,7 +207,8 @@ impl Shared {
     }
 
     /// Gives up to `bytes` of what was charged back to the stack's budget.
-    pub(super) fn discharge(&self, bytes: usize) {
+    /// Returns how much that was.
+    pub(super) fn discharge(&self, bytes: usize) -> usize {
         let mut given = 0;
         let _ = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |charged| {
             given = charged.min(bytes);
@@ -216,13 +217,18 @@ impl Shared {
         if let Some(link) = self.link.get().filter(|_| given > 0) {
             link.budget.give_back(given);
         }
+        given
     }
 }
 
 impl Drop for Shared {
     /// Both ends are gone: what they had taken goes back (the reservation goes with the region).
     fn drop(&mut self) {
-        self.discharge(usize::MAX);
+        if self.discharge(usize::MAX) > 0 {
+            // On a user's thread, and perhaps long after the engine forgot the connection: a writer that waits for
+            // the budget hears of it by a turn only.
+            self.ring();
+        }
     }
 }
 

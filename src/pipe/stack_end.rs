@@ -47,7 +47,7 @@ impl StackEnd {
         self.shared.adopt(Link { id, doorbell: Arc::clone(doorbell), budget: Arc::clone(budget) });
     }
 
-    /// The connection is IPv4, its listener an IPv6 socket: the user sees IPv4-mapped addresses (RFC 3493 §3.7).
+    /// The connection is IPv4, the user's socket or listener IPv6: the user sees IPv4-mapped addresses (RFC 3493 §3.7).
     pub fn show_mapped(&self) {
         self.shared.set_flags(Flags::MAPPED);
     }
@@ -154,7 +154,7 @@ impl StackEnd {
     /// Takes up to `bytes` from the budget for a larger receive window; returns how much the window may grow.
     pub fn promise(&mut self, bytes: usize) -> usize {
         let Some(link) = self.shared.link() else { return bytes };
-        let granted = link.budget.take_up_to(bytes);
+        let granted = link.budget.take_promise(bytes);
         self.promised += granted;
         granted
     }

@@ -502,6 +502,28 @@ fn whatever_was_taken_goes_back_exactly_once() {
 }
 
 #[test]
+fn budget_that_returns_late_rings_for_those_who_wait_for_it() {
+    let mut p = established();
+    assert_eq!(write(&p.user, &[0; 20]), Ok(20));
+    let watch = p.user.watch();
+    p.stack.fail(ConnError::Reset);
+    drop((p.user, p.stack));
+    let mut rungs = Vec::new();
+    p.bell.drain(&mut rungs);
+    assert_eq!(p.budget.used(), 20, "the memory is still there");
+    drop(watch);
+    assert_eq!((p.budget.used(), p.bell.is_empty()), (0, false));
+}
+
+#[test]
+fn promises_leave_a_quarter_to_writers() {
+    let mut p = established_with(100, 100, 80);
+    assert_eq!(p.stack.promise(100), 60);
+    assert!(!p.budget.can_promise());
+    assert_eq!(write(&p.user, &[0; 80]), Ok(20));
+}
+
+#[test]
 fn a_region_is_exact_and_charged_to_its_stack() {
     let region = Region::map(4097, 3).unwrap();
     let (send, recv) = (region.buffer(Side::Send), region.buffer(Side::Recv));

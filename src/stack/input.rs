@@ -142,7 +142,8 @@ impl Engine {
         if !listener.queue.has_room() {
             return Err(DropReason::AcceptQueueFull);
         }
-        if self.counts.live >= config.max_connections {
+        // reliability.md A29: under memory pressure SYNs are refused first.
+        if self.counts.live >= config.max_connections || !self.shared.budget.can_promise() {
             return Err(DropReason::NoMemory);
         }
         let key = Key::new(tuple);

@@ -13,7 +13,8 @@ use crate::time::Instant;
 impl Engine {
     /// Opens a connection: the SYN goes out at the next [`Engine::poll_transmit`].
     ///
-    /// A stack whose `max_connections` is spent fails the pipe with `ConnectionLimit`.
+    /// A stack whose `max_connections` is spent fails the pipe with `ConnectionLimit`, one without memory for another
+    /// receive window with `MemoryBudget`.
     pub fn connect(&mut self, now: Instant, order: Connect) {
         let Connect { mut pipe, tuple, options } = order;
         let key = Key::new(&tuple);
@@ -21,9 +22,15 @@ impl Engine {
         if let Some(slot) = self.conns.find(&key) {
             self.remove(slot);
         }
-        if self.counts.live >= self.shared.config.max_connections {
+        let limit = if self.counts.live >= self.shared.config.max_connections {
+            Some(ConnError::ConnectionLimit)
+        } else {
+            // Without a promise its window would stay closed.
+            (!self.shared.budget.can_promise()).then_some(ConnError::MemoryBudget)
+        };
+        if let Some(limit) = limit {
             self.shared.registry().release(&key);
-            pipe.fail(ConnError::ConnectionLimit);
+            pipe.fail(limit);
             self.stats.wakes += u64::try_from(pipe.wake()).unwrap_or(0);
             return;
         }
