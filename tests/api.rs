@@ -16,6 +16,8 @@ mod common;
 mod current;
 #[path = "api/death.rs"]
 mod death;
+#[path = "api/edges.rs"]
+mod edges;
 #[path = "api/mirror.rs"]
 mod mirror;
 #[path = "api/sockets.rs"]

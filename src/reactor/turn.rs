@@ -13,6 +13,7 @@ use super::command::Command;
 use super::outbox::Outbox;
 use crate::device::{Device, Outgoing};
 use crate::stack::{Engine, Path};
+use crate::stats::DropReason;
 use crate::time::Instant;
 
 /// Commands taken in one turn.
@@ -109,12 +110,9 @@ impl Reactor {
         if self.is_over(now) {
             return Ok(Flow::End);
         }
-        let deadline = match (&self.closing, self.engine.next_deadline()) {
-            (Some(closing), Some(next)) => Some(next.min(closing.deadline)),
-            (Some(closing), None) => Some(closing.deadline),
-            (None, next) => next,
-        };
-        again |= self.clock.wake_at(cx, deadline);
+        let closing = self.closing.as_ref().map(|closing| closing.deadline);
+        let deadlines = [self.engine.next_deadline(), closing, self.link.outbox.deadline()];
+        again |= self.clock.wake_at(cx, deadlines.into_iter().flatten().min());
         Ok(if again { Flow::Again } else { Flow::Rest })
     }
 
@@ -130,6 +128,8 @@ impl Reactor {
                     let deadline = now + grace;
                     let closing = self.closing.get_or_insert_with(|| Closing { deadline, done: Vec::new() });
                     closing.deadline = closing.deadline.min(deadline);
+                    // Callers who gave up waiting leave nothing behind, however often they ask.
+                    closing.done.retain(|asker| !asker.is_closed());
                     closing.done.push(done);
                 }
                 Poll::Ready(None) => self.handles_gone = true,
@@ -218,19 +218,29 @@ impl Link {
         };
         match self.outbox.poll_flush(cx, now, device.as_mut()) {
             Poll::Ready(sent) => sent?,
-            Poll::Pending => return Ok(false),
+            Poll::Pending if self.outbox.on_refused(now) => {
+                // What stays inside does not wait for the device.
+                engine.transmit_local(now);
+                return Ok(false);
+            }
+            Poll::Pending => engine.stats_mut().drop_packet(DropReason::DeviceRefused),
         }
         for _ in 0..WRITES_PER_TURN {
             let Some(out) = engine.poll_transmit(now) else { return Ok(engine.wants_transmit()) };
             let packet = Outgoing { header: out.header, payload: out.payload, offload: out.offload };
             match device.poll_send(cx, now, &packet) {
-                Poll::Ready(sent) => sent?,
-                Poll::Pending => {
+                Poll::Ready(sent) => {
+                    sent?;
+                    self.outbox.on_sent();
+                    engine.stats_mut().device_writes += 1;
+                }
+                Poll::Pending if self.outbox.on_refused(now) => {
                     self.outbox.hold(&packet);
+                    engine.transmit_local(now);
                     return Ok(false);
                 }
+                Poll::Pending => engine.stats_mut().drop_packet(DropReason::DeviceRefused),
             }
-            engine.stats_mut().device_writes += 1;
         }
         Ok(true)
     }

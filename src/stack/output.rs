@@ -165,6 +165,21 @@ impl Engine {
         }
     }
 
+    /// The device takes nothing now: only what goes to ourselves moves on. Call nothing of this while a packet is held
+    /// ([`Engine::hold_transmit`]); it would be overwritten.
+    pub fn transmit_local(&mut self, now: Instant) {
+        if self.outbox.held {
+            return;
+        }
+        self.fill_loopback(now);
+        let shared = std::sync::Arc::clone(&self.shared);
+        while let Some(reply) = self.replies.pop_first(|destination| shared.is_local(destination)) {
+            self.build_reply(reply);
+            self.loop_reply();
+        }
+        self.outbox.payload = Payload::Nothing;
+    }
+
     /// The next segment of the connections of one lane, round robin.
     fn next_transmission(&mut self, now: Instant, lane: Lane) -> Option<(u32, Transmission)> {
         loop {
@@ -206,33 +221,38 @@ impl Engine {
     /// Builds the next reply for the device in the outbox; those to ourselves go to the loopback. False: none is left.
     fn emit_reply(&mut self) -> bool {
         while let Some(reply) = self.replies.pop() {
-            let destination = match &reply {
-                Reply::Reset(header) => header.remote.ip(),
-                Reply::Echo { ip, .. } => ip.src,
-            };
-            let local = self.shared.is_local(destination);
-            let Outbox { header: out, header_len, offload, payload, copy, .. } = &mut self.outbox;
-            match reply {
-                Reply::Reset(header) => {
-                    *header_len = wire::emit_tcp(out, &header, [&[], &[]], false).0;
-                    copy.clear();
-                    self.stats.resets_out += 1;
-                }
-                Reply::Echo { ip, rest } => {
-                    *header_len = wire::emit_echo_reply(out, &ip, &rest);
-                    self.replies.recycle(std::mem::replace(copy, rest));
-                }
-            }
-            *offload = Offload { checksum: Checksum::Complete, ..Offload::default() };
-            *payload = Payload::Copied;
+            let local = self.shared.is_local(reply.destination());
+            self.build_reply(reply);
             if !local {
                 return true;
             }
-            *payload = Payload::Nothing;
-            if self.loopback.has_room_for_reply() {
-                self.loopback.push(self.outbox.header(), [&self.outbox.copy, &[]]);
-            }
+            self.loop_reply();
         }
         false
+    }
+
+    fn build_reply(&mut self, reply: Reply) {
+        let Outbox { header: out, header_len, offload, payload, copy, .. } = &mut self.outbox;
+        match reply {
+            Reply::Reset(header) => {
+                *header_len = wire::emit_tcp(out, &header, [&[], &[]], false).0;
+                copy.clear();
+                self.stats.resets_out += 1;
+            }
+            Reply::Echo { ip, rest } => {
+                *header_len = wire::emit_echo_reply(out, &ip, &rest);
+                self.replies.recycle(std::mem::replace(copy, rest));
+            }
+        }
+        *offload = Offload { checksum: Checksum::Complete, ..Offload::default() };
+        *payload = Payload::Copied;
+    }
+
+    /// The reply in the outbox goes to ourselves.
+    fn loop_reply(&mut self) {
+        self.outbox.payload = Payload::Nothing;
+        if self.loopback.has_room_for_reply() {
+            self.loopback.push(self.outbox.header(), [&self.outbox.copy, &[]]);
+        }
     }
 }

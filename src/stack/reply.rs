@@ -3,6 +3,7 @@
 //! Owns a bounded queue and the limit on resets a second. Filled by `input`, emptied by `output`.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::stats::DropReason;
@@ -25,6 +26,16 @@ pub(super) enum Reply {
         /// Identifier, sequence number and data.
         rest: Vec<u8>,
     },
+}
+
+impl Reply {
+    /// Who gets it.
+    pub(super) fn destination(&self) -> IpAddr {
+        match self {
+            Reply::Reset(header) => header.remote.ip(),
+            Reply::Echo { ip, .. } => ip.src,
+        }
+    }
 }
 
 /// See the module.
@@ -89,7 +100,13 @@ impl Replies {
 
     /// The oldest reply.
     pub(super) fn pop(&mut self) -> Option<Reply> {
-        let reply = self.queue.pop_front();
+        self.pop_first(|_| true)
+    }
+
+    /// The oldest reply to a destination that `fits`.
+    pub(super) fn pop_first(&mut self, fits: impl Fn(IpAddr) -> bool) -> Option<Reply> {
+        let at = self.queue.iter().position(|reply| fits(reply.destination()))?;
+        let reply = self.queue.remove(at);
         if let Some(Reply::Echo { .. }) = reply {
             self.echoes -= 1;
         }
