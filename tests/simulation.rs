@@ -8,6 +8,7 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use support::sim::plan::Plan;
 use support::sim::world::{Summary, World};
@@ -76,6 +77,23 @@ fn clean_links_need_no_second_try() {
         let summary = World::new(plan, number("USERNET_SEED").is_some()).run();
         let probes_only = summary.retransmits <= summary.timeouts && summary.timeouts < 20;
         assert!(probes_only, "USERNET_SEED={seed} on a clean link: {summary:?}");
+    }
+}
+
+/// SYN, SYN-ACK, any text, any ACK, FIN and the last ACK (reliability.md F1).
+#[test]
+fn the_loss_of_any_one_packet_is_survived() {
+    for (direction, nth) in (0..120).flat_map(|nth| [(0, nth), (1, nth)]) {
+        let mut plan = Plan::draw(7).on_a_clean_link();
+        plan.conns.truncate(1);
+        plan.conns[0].bytes = [60_000, 30_000];
+        plan.conns[0].users.iter_mut().for_each(|user| user.chunk = 10_000);
+        plan.buffers = [[65_536; 2]; 2];
+        plan.mtu = 1_500;
+        plan.links[direction].lose_one = Some(nth);
+        let summary = World::new(plan, false).run();
+        let most = Duration::from_secs(10);
+        assert!(summary.done_at < most, "packet {nth} of direction {direction}: {summary:?}");
     }
 }
 

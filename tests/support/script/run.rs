@@ -201,7 +201,9 @@ impl Runner<'_> {
         let flow = self.flow(number);
         let seq = text.seq.unwrap_or(0);
         let len = text.len.unwrap_or(0);
-        let mut payload = pattern::bytes(PUPPET, (seq - 1) as u64, len);
+        // Text begins at 1; behind a SYN that is one number later.
+        let first = if text.flags.contains(Flags::SYN) { seq } else { seq - 1 };
+        let mut payload = pattern::bytes(PUPPET, first as u64, len);
         if text.other {
             payload.iter_mut().for_each(|byte| *byte ^= 0xFF);
         }

@@ -22,14 +22,14 @@ pub struct Link {
     bad: bool,
     /// When the last queued byte has left a rate-limited link.
     drained: Duration,
-    pub lost: u64,
+    count: u64,
 }
 
 impl Link {
     pub fn new(plan: &Plan, direction: usize) -> Link {
         let blackout = plan.blackout.map(|(start, len)| (start, start + len));
         let link = plan.links[direction].clone();
-        Link { plan: link, heal: plan.heal, blackout, bad: false, drained: Duration::ZERO, lost: 0 }
+        Link { plan: link, heal: plan.heal, blackout, bad: false, drained: Duration::ZERO, count: 0 }
     }
 
     /// Sends a packet at `now`: nothing, one or two arrivals.
@@ -40,9 +40,10 @@ impl Link {
         if rng.f64() < self.plan.turn[state] {
             self.bad = !self.bad;
         }
-        let lost = rng.f64() < self.plan.loss[state] && !healed;
+        let unlucky = self.plan.lose_one == Some(self.count);
+        self.count += 1;
+        let lost = (rng.f64() < self.plan.loss[state] && !healed) || unlucky;
         let Some(queued) = self.queue(now, bytes.len()).filter(|_| !lost && !dark) else {
-            self.lost += 1;
             return Vec::new();
         };
         let mut out = Vec::with_capacity(1);

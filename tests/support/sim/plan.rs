@@ -19,6 +19,8 @@ pub struct LinkPlan {
     pub reorder: f64,
     /// Bytes per second and bytes of queue.
     pub rate: Option<(u64, u64)>,
+    /// Lose exactly this packet, counted from 0.
+    pub lose_one: Option<u64>,
 }
 
 /// One connection.
