@@ -68,6 +68,10 @@ pub struct Plan {
     pub v6: bool,
     pub mtu: usize,
     pub large: Option<usize>,
+    /// The link's MTU changes, and both devices know: when, and what it is then.
+    pub mtu_change: Option<(Duration, usize)>,
+    /// A router on the way carries less and says so by ICMP.
+    pub router_mtu: Option<usize>,
     pub links: [LinkPlan; 2],
     /// After this the link only delays.
     pub heal: Duration,
@@ -122,11 +126,20 @@ impl Plan {
         let count = if chance(rng, 60) { 1 } else { rng.usize(2..=4) };
         let rude = chance(rng, 35);
         let most = (mtu as u64 - 40).saturating_mul(300) / count as u64;
+        let conns = (0..count).map(|_| draw_conn(rng, most, rude)).collect();
+        let ordinary = large.is_none() && mtu >= 576;
+        let mtu_change = (ordinary && chance(rng, 10))
+            .then(|| (millis(rng.u64(0..3_000)), spread(rng, floor.max(576), 2 * mtu as u64) as usize));
+        let believed = if v6 { 1280 } else { 576 };
+        let router_mtu = (ordinary && mtu_change.is_none() && mtu > believed && chance(rng, 15))
+            .then(|| rng.usize(believed..mtu));
         Plan {
             seed,
             v6,
             mtu,
             large,
+            mtu_change,
+            router_mtu,
             links,
             heal,
             blackout,
@@ -136,7 +149,7 @@ impl Plan {
             sack: chance(rng, 70),
             window_scaling: chance(rng, 80),
             buffers,
-            conns: (0..count).map(|_| draw_conn(rng, most, rude)).collect(),
+            conns,
             hostile: if chance(rng, 20) { rng.u32(1..50) } else { 0 },
         }
     }
@@ -150,6 +163,8 @@ impl Plan {
         self.blackout = None;
         self.jump = None;
         self.hostile = 0;
+        self.mtu_change = None;
+        self.router_mtu = None;
         for conn in &mut self.conns {
             conn.simultaneous = false;
             for user in &mut conn.users {

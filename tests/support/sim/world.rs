@@ -209,6 +209,7 @@ impl World {
         if let Some((_, far)) = self.plan.jump.take_if(|(at, _)| *at <= next) {
             self.skew += far;
         }
+        self.change_mtu();
         if event.is_some_and(|at| at <= self.now) {
             if let Some(Reverse((_, _, event))) = self.queue.pop() {
                 self.happen(event);
@@ -216,6 +217,29 @@ impl World {
         } else {
             (0..2).for_each(|side| self.turn(side));
         }
+    }
+
+    /// The MTU of the link changes at both ends at once.
+    fn change_mtu(&mut self) {
+        if let Some((_, mtu)) = self.plan.mtu_change.take_if(|(at, _)| *at <= self.now) {
+            self.plan.mtu = mtu;
+            for side in 0..2 {
+                self.hosts[side].set_path(mtu, None);
+                self.turn(side);
+            }
+        }
+    }
+
+    /// A router between the two carries no more than this: the packet is lost, its sender hears of it.
+    fn is_refused(&mut self, side: usize, bytes: &[u8]) -> bool {
+        let Some(mtu) = self.plan.router_mtu.filter(|mtu| bytes.len() > *mtu) else { return false };
+        let (router, sender) = (address(self.plan.v6, 9), address(self.plan.v6, side as u8 + 1));
+        let too_big = packet::icmp_error(router, sender, packet::Icmp::TooBig(mtu as u32), bytes);
+        // The word itself can get lost, like anything on this link.
+        for arrival in self.links[1 - side].send(&mut self.rng, self.now, too_big) {
+            self.schedule(self.now + arrival.after, Event::Arrive { to: side, bytes: arrival.bytes, large: None });
+        }
+        true
     }
 
     /// Nothing will ever happen: all that is allowed to be left is programs whose client gave up before it was accepted.
@@ -266,6 +290,9 @@ impl World {
             self.packets += 1;
             if self.plan.hostile > 0 && self.rng.u8(..20) == 0 && self.recent.len() < 50 {
                 self.recent.push((1 - side, sent.bytes.clone()));
+            }
+            if self.is_refused(side, &sent.bytes) {
+                continue;
             }
             let large = sent.offload.segment_size.map(|size| (size, sent.offload.header_len));
             for arrival in self.links[side].send(&mut self.rng, self.now, sent.bytes) {
