@@ -83,6 +83,8 @@ pub struct Plan {
     pub sack: bool,
     pub window_scaling: bool,
     pub buffers: [[u32; 2]; 2],
+    /// Bytes both directions of all connections may hold, each host.
+    pub memory_budget: [u64; 2],
     pub conns: Vec<ConnPlan>,
     /// Forged segments per second of the first minute, and old packets replayed.
     pub hostile: u32,
@@ -130,9 +132,10 @@ impl Plan {
         let ordinary = large.is_none() && mtu >= 576;
         let mtu_change = (ordinary && chance(rng, 10))
             .then(|| (millis(rng.u64(0..3_000)), spread(rng, floor.max(576), 2 * mtu as u64) as usize));
+        let memory_budget = [0, 1].map(|_| if chance(rng, 8) { spread(rng, 16 << 10, 1 << 20) } else { 1 << 30 });
         let believed = if v6 { 1280 } else { 576 };
-        let router_mtu = (ordinary && mtu_change.is_none() && mtu > believed && chance(rng, 15))
-            .then(|| rng.usize(believed..mtu));
+        let router_mtu =
+            (ordinary && mtu_change.is_none() && mtu > believed && chance(rng, 15)).then(|| rng.usize(believed..mtu));
         Plan {
             seed,
             v6,
@@ -149,6 +152,7 @@ impl Plan {
             sack: chance(rng, 70),
             window_scaling: chance(rng, 80),
             buffers,
+            memory_budget,
             conns,
             hostile: if chance(rng, 20) { rng.u32(1..50) } else { 0 },
         }
