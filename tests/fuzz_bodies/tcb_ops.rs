@@ -206,6 +206,8 @@ impl Machine {
     }
 
     fn read(&mut self, want: u32) {
+        // `info()` is as of the last turn's end; what says where reading begins must not lag behind the bytes.
+        self.engine.end_turn();
         self.with_user(|user| {
             let mut got = Vec::new();
             let result = user.end.try_read_with(want as usize, &mut |bytes| got.extend_from_slice(bytes));
