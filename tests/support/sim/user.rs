@@ -122,6 +122,9 @@ impl User {
             return true;
         }
         let most = (self.to_write - self.written).min(self.plan.chunk as u64) as usize;
+        // Little more than what fits: bytes that are refused need not be made.
+        let (_, send, _) = end.info();
+        let most = most.min(send.capacity - send.fill + 100);
         let bytes = pattern::bytes(self.writes, self.written, rng.usize(1..=most));
         let cut = rng.usize(..=bytes.len());
         match end.try_write(&[IoSlice::new(&bytes[..cut]), IoSlice::new(&bytes[cut..])]) {
