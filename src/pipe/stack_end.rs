@@ -146,9 +146,11 @@ impl StackEnd {
         self.recv.discard_beyond();
     }
 
-    /// After how many bytes read the user rings READ: min(2·MSS, half the buffer).
+    /// After how many bytes read the user rings READ: min(2·MSS, half the buffer). Whoever looks at what was read after
+    /// this misses nothing: the user stores its position before it looks at the step.
     pub fn set_read_step(&self, bytes: usize) {
         self.shared.read_step.store(bytes.max(1), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Takes up to `bytes` from the budget for a larger receive window; returns how much the window may grow.

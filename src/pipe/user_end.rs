@@ -85,6 +85,8 @@ impl UserEnd {
         if take == Take::Consume {
             reader.ring.consume(n);
             reader.untold += n;
+            // The position first, then the step; the other half of the argument is in `StackEnd::set_read_step`.
+            fence(Ordering::SeqCst);
             let step = self.shared.read_step.load(Ordering::Relaxed);
             if reader.untold >= step && !flags.any(Flags::FIN.and(Flags::OVER)) {
                 reader.untold = 0;

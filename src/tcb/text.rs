@@ -97,7 +97,7 @@ impl Open {
         } else if *bytes >= self.rcv.granted / 2 && self.pipe.recv_len().saturating_sub(len) <= self.rcv.granted / 2 {
             // What came just now the user could not have read yet: one large segment may fill the promise.
             let more = self.rcv.granted.min(capacity - self.rcv.granted);
-            self.rcv.granted += self.pipe.promise(more);
+            self.grow_promise(more);
             self.rcv.measured = (cx.now, 0);
         }
     }
@@ -106,8 +106,27 @@ impl Open {
     pub(super) fn retry_promise(&mut self) {
         let first = self.pipe.recv_capacity().min(FIRST_PROMISE);
         if self.rcv.granted < first {
-            self.rcv.granted += self.pipe.promise(first - self.rcv.granted);
+            self.grow_promise(first - self.rcv.granted);
         }
+    }
+
+    /// Takes up to `more` bytes of promise from the budget. The user tells of reads when they open the window: how much
+    /// that takes has changed.
+    fn grow_promise(&mut self, more: usize) {
+        self.rcv.granted += self.pipe.promise(more);
+        self.pipe.set_read_step(self.unread_step());
+    }
+
+    /// How many bytes must still be read for the window to open by two segments or half of what is granted.
+    fn unread_step(&self) -> usize {
+        let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
+        // No less than what moves the edge in `choose_window`.
+        let segments = usize::from(self.rcv.mss.max(ASSUMED_MSS)).saturating_mul(2).max(usize::from(mss));
+        // Nor more than the window field can say.
+        let most = usize::from(u16::MAX) << self.rcv.wscale;
+        let step = segments.min(self.rcv.granted.min(most) / 2).max(1);
+        let wanted = self.rcv.granted.saturating_sub(self.pipe.recv_len()).min(self.pipe.recv_free()).min(most);
+        step.saturating_sub(wanted.saturating_sub(usize::try_from(self.rcv.wnd()).unwrap_or(usize::MAX)))
     }
 
     /// Eighth, check the FIN bit.
@@ -162,11 +181,21 @@ impl Open {
     /// The user has read: tell the peer if the window opens by two segments or half the buffer (RFC 9293 §3.8.6.2.2).
     pub(super) fn on_read(&mut self) {
         self.retry_promise();
-        let (edge, _) = self.window();
-        let step =
-            (2 * u32::from(self.rcv.mss.max(ASSUMED_MSS))).min(u32::try_from(self.rcv.granted / 2).unwrap_or(u32::MAX));
-        let opened = edge.saturating_sub(self.rcv.wnd()) >= step.max(1);
-        if opened && self.life.state() != State::Closed && !self.life.has_received_fin() {
+        let mut opened = self.unread_step() == 0;
+        if !opened {
+            // ACKs have opened part of it meanwhile. The next order has to come when the rest is read, not a whole step
+            // later, which may be never; and what was read while this was being said is looked at again.
+            self.pipe.set_read_step(self.unread_step());
+            opened = self.unread_step() == 0;
+        }
+        if opened {
+            let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
+            let most = usize::from(u16::MAX) << self.rcv.wscale;
+            self.pipe.set_read_step((2 * usize::from(mss)).min(self.rcv.granted.min(most) / 2));
+        }
+        // An ACK that moves no edge would count as a duplicate.
+        let moves = self.window().0 > self.rcv.wnd();
+        if opened && moves && self.life.state() != State::Closed && !self.life.has_received_fin() {
             self.owed.owe_shared();
         }
     }

@@ -237,3 +237,76 @@ async fn an_abandoned_connect_leaves_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_for_a_timer_that_an_event_could_tell() {
+    let mut slow = Vec::new();
+    for local in [true, false] {
+        // Smaller send buffers wait for delayed ACKs: less than two segments fit.
+        for send in [65_000, 100_000, 300_000] {
+            for recv in [1_000, 3_000, 20_000, 65_000, 100_000, 300_000] {
+                let (one, two) = two_hosts();
+                let two = if local { one.clone() } else { two };
+                let addr: SocketAddr = if local { "10.0.0.1:80" } else { "10.0.0.2:80" }.parse().unwrap();
+                let listening = two.socket().unwrap();
+                listening.set_recv_buffer_size(recv).unwrap();
+                listening.bind(addr).unwrap();
+                let listener = listening.listen(1).unwrap();
+                let socket = one.socket().unwrap();
+                socket.set_send_buffer_size(send).unwrap();
+                let mut client = within(socket.connect(addr)).await.unwrap();
+                let (mut server, _) = listener.accept().await.unwrap();
+                let began = Instant::now();
+                tokio::spawn(async move {
+                    client.write_all(&vec![7; 300_000]).await.unwrap();
+                    client.shutdown().await.unwrap();
+                    client.read(&mut [0]).await
+                });
+                let mut got = Vec::new();
+                within(server.read_to_end(&mut got)).await.unwrap();
+                assert_eq!(got, vec![7; 300_000]);
+                if began.elapsed() > Duration::from_millis(100) {
+                    let stats = two.stats();
+                    slow.push((local, send, recv, began.elapsed(), one.stats().timeouts, stats.timeouts));
+                }
+            }
+        }
+    }
+    assert!(slow.is_empty(), "{slow:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_in_any_pieces_opens_the_window_in_time() {
+    let mut slow = Vec::new();
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (one, two) = two_hosts();
+        let local = random.bool();
+        let two = if local { one.clone() } else { two };
+        let addr: SocketAddr = if local { "10.0.0.1:80" } else { "10.0.0.2:80" }.parse().unwrap();
+        let listening = two.socket().unwrap();
+        let recv = if random.bool() { 1 << 20 } else { random.u32(1_000..200_000) };
+        listening.set_recv_buffer_size(recv).unwrap();
+        listening.bind(addr).unwrap();
+        let listener = listening.listen(1).unwrap();
+        let mut client = within(one.connect(addr)).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move { client.write_all(&vec![7; 2_000_000]).await.map(|()| client) });
+        let began = Instant::now();
+        let mut got = 0;
+        let mut buf = vec![0; 70_000];
+        while got < 2_000_000 {
+            let most = [2_000, 70_000][usize::from(random.bool())];
+            let most = random.usize(1..most);
+            got += within(server.read(&mut buf[..most])).await.unwrap();
+            if random.u8(0..3) == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        // Delayed ACKs may cost something in the end; a persist timer is 200 ms.
+        if began.elapsed() > Duration::from_millis(100) {
+            slow.push((seed, local, recv, began.elapsed(), one.stats().timeouts, two.stats().timeouts));
+        }
+    }
+    assert!(slow.is_empty(), "{slow:?}");
+}
