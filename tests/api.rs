@@ -24,3 +24,5 @@ mod mirror;
 mod sockets;
 #[path = "api/statics.rs"]
 mod statics;
+#[path = "api/stress.rs"]
+mod stress;
