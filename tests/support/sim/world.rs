@@ -183,7 +183,9 @@ impl World {
         if self.plan.is_polite() {
             for conn in &self.conns {
                 let [first, second] = &conn.users;
-                if first.error == Some(ConnError::MemoryBudget) && first.written + first.read == 0 {
+                let refused =
+                    |user: &User| user.error == Some(ConnError::MemoryBudget) && user.written + user.read == 0;
+                if refused(first) || refused(second) {
                     // A connect that finds the budget spent says so.
                     continue;
                 }
