@@ -30,15 +30,13 @@ impl Open {
             // An old duplicate: its ACK and window say nothing, its text may still be new.
             return Check::Continue(());
         }
-        if self.sack {
-            self.flight.on_sack(cx.now, seg.options.sack.as_slice());
-        }
-        let duplicate = self.is_duplicate(seg);
+        let newly_sacked = if self.sack { self.flight.on_sack(cx.now, seg.options.sack.as_slice()) } else { 0 };
+        let duplicates = self.count_duplicates(seg, newly_sacked);
         let opened = self.update_window(seg);
         if seg.ack.is_after(self.snd.una) {
             self.on_new_ack(cx, seg);
-        } else if duplicate {
-            self.on_duplicate_ack(cx);
+        } else {
+            (0..duplicates).for_each(|_| self.on_duplicate_ack(cx));
         }
         if opened {
             self.on_window_opened(cx);
@@ -69,6 +67,13 @@ impl Open {
             && self.snd.outstanding() > 0
             && self.snd.wnd > 0
             && u32::from(seg.wnd) << self.snd.wscale == self.snd.wnd
+    }
+
+    /// How many segments have arrived behind a gap. Without SACK an ACK stands for one; with SACK it says so itself, whatever
+    /// its window does (RFC 6675 §2), and one ACK may report many: Linux compresses them, and ACKs are lost as well.
+    fn count_duplicates(&self, seg: &Segment<'_>, newly_sacked: u32) -> u32 {
+        let sacked = newly_sacked.div_ceil(u32::from(self.snd.mss));
+        if seg.ack == self.snd.una && self.snd.wnd > 0 { sacked.max(u32::from(self.is_duplicate(seg))) } else { 0 }
     }
 
     /// RFC 9293 §3.10.7.4: SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK). Returns whether the

@@ -115,7 +115,9 @@ impl Open {
         }
         let mss = u32::from(self.current_mss());
         let in_flight = self.flight.bytes_in_flight();
-        let extra = self.recovery.limited_transmit().saturating_mul(mss);
+        // With SACK the flight has shrunk by what was reported: that is the room RFC 3042 means (RFC 6675 §5 (3)).
+        let limited = if self.sack { 0 } else { self.recovery.limited_transmit() };
+        let extra = limited.saturating_mul(mss);
         let mut room = self.congestion.cwnd().saturating_add(extra).saturating_sub(in_flight);
         if in_flight == 0 {
             room = room.max(mss);

@@ -422,3 +422,50 @@ fn text_and_fin_acknowledged_in_parts() {
     puppet.after(&[seg!(ack 112, seq 1, wnd 1000)]);
     assert_eq!((puppet.end.tcb.state(), puppet.end.tcb.unacked()), (State::FinWait2, 0));
 }
+
+/// Ten segments of 1,000 bytes are in flight to a peer that sends SACK blocks.
+fn ten_in_flight() -> Puppet {
+    let mut puppet = Puppet::half_open(plain(), &seg!(syn, seq 0, wnd 60000, mss 1000, sackok));
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60000)]);
+    puppet.write(50_000);
+    assert_eq!(puppet.sent().len(), 10);
+    puppet
+}
+
+#[test]
+fn each_sacked_segment_lets_one_go_at_most() {
+    // RFC 3042 and RFC 5681 §3.2 without SACK; with it the flight shrinks and nothing is added to cwnd.
+    let mut puppet = ten_in_flight();
+    let mut sent = Vec::new();
+    for arrived in 1..=11 {
+        let right = 1_101 + 1_000 * arrived;
+        sent.push(puppet.answer(&seg!(ack 101, seq 1, wnd 60000, sack(1_101..right))).len());
+    }
+    // Two beyond the loss, the lost one, then half of what was in flight has to leave the network first.
+    assert_eq!(sent, [1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
+}
+
+#[test]
+fn duplicates_with_sack_blocks_count_whatever_their_window_says() {
+    // RFC 6675 §2. Linux tunes its window all the time; by RFC 5681's definition none of these is a duplicate.
+    let mut puppet = ten_in_flight();
+    puppet.after(&[
+        seg!(ack 101, seq 1, wnd 60010, sack(1_101..2_101)),
+        seg!(ack 101, seq 1, wnd 60020, sack(1_101..3_101)),
+    ]);
+    let sent = puppet.answer(&seg!(ack 101, seq 1, wnd 60030, sack(1_101..4_101)));
+    assert_eq!(sent.first().map(|seg| seg.seq), Some(Seq::new(101)));
+}
+
+#[test]
+fn one_ack_that_reports_three_segments_is_three_duplicates() {
+    // Linux compresses SACKs (tcp_comp_sack_nr), and ACKs are lost.
+    let mut puppet = ten_in_flight();
+    let sent = puppet.answer(&seg!(ack 101, seq 1, wnd 60000, sack(1_101..4_101)));
+    assert_eq!(sent.first().map(|seg| seg.seq), Some(Seq::new(101)));
+    // Reported again it says nothing new, and two segments don't make three.
+    assert_eq!(puppet.answer(&seg!(ack 101, seq 1, wnd 60001, sack(1_101..4_101))), []);
+    let mut puppet = ten_in_flight();
+    let sent = puppet.answer(&seg!(ack 101, seq 1, wnd 60000, sack(1_101..3_101)));
+    assert!(sent.iter().all(|seg| seg.seq.is_at_or_after(Seq::new(10_101))));
+}
