@@ -338,19 +338,21 @@ impl Flight {
         self.sacked_records = self.sacked_records.saturating_sub(1);
     }
 
-    /// The retransmission timer expired: everything must be sent again.
+    /// The retransmission timer expired: everything must be sent again that was not SACKed.
     ///
-    /// RFC 2018 §8: after a timeout the sender turns off all SACKed bits, for the receiver may have reneged.
+    /// Deviates from RFC 2018 §8 (turn off all SACKed bits), as Linux's tcp_timeout_mark_lost: SACKed bits are turned off
+    /// only if the peer has reneged, which shows when the record at SND.UNA is SACKed. What a reneging peer wants again
+    /// reaches SND.UNA sooner or later.
     pub fn mark_all_lost(&mut self) {
-        for record in &mut self.records {
-            record.sacked = false;
-            record.lost = true;
-        }
-        let (Some(first), Some(last)) = (self.records.front(), self.records.back()) else { return };
-        self.lost = last.end.saturating_offset_from(first.start);
+        let Some(first) = self.records.front().copied() else { return };
+        (self.lost, self.in_flight, self.sacked_records) = (0, 0, 0);
         self.first_lost = first.start;
-        self.in_flight = 0;
-        self.sacked_records = 0;
+        for record in &mut self.records {
+            record.sacked &= !first.sacked;
+            record.lost = !record.sacked;
+            self.sacked_records += usize::from(record.sacked);
+            self.lost += if record.lost { record.len() } else { 0 };
+        }
     }
 
     /// The segment at SND.UNA, at most `max_bytes` long, is presumed lost (fast retransmit, RFC 6582 partial ACK).

@@ -165,10 +165,20 @@ fn implausible_sack_blocks_are_ignored() {
 }
 
 #[test]
-fn a_timeout_forgets_what_was_sacked() {
-    // RFC 2018 §8
+fn a_timeout_forgets_what_was_sacked_if_the_peer_reneged() {
     let mut flight = ten();
     flight.on_sack(at(1_000), &[block(5_000, 10_000)]);
+    flight.mark_all_lost();
+    assert_eq!((flight.lost_bytes(), flight.first_lost()), (5_000, Some((seq(0), seq(1_000)))));
+    flight.check_invariants();
+    // RFC 2018 §8: SND.UNA has come to what the peer said it had.
+    flight.on_retransmit(at(1_500), seq(0), seq(5_000));
+    flight.on_ack(at(1_600), seq(5_000));
+    flight.mark_all_lost();
+    assert_eq!((flight.lost_bytes(), flight.first_lost()), (5_000, Some((seq(5_000), seq(10_000)))));
+    flight.check_invariants();
+    let mut flight = ten();
+    flight.on_sack(at(1_000), &[block(0, 1_000), block(5_000, 10_000)]);
     flight.mark_all_lost();
     assert_eq!((flight.lost_bytes(), flight.first_lost()), (10_000, Some((seq(0), seq(1_000)))));
     flight.check_invariants();
@@ -292,7 +302,8 @@ fn random_operations_agree_with_a_map_of_bytes() {
                 }
                 5 if rng.u8(..4) == 0 => {
                     flight.mark_all_lost();
-                    model.fill(Byte::Lost);
+                    let reneged = model.first() == Some(&Byte::Sacked);
+                    model.iter_mut().filter(|b| reneged || **b != Byte::Sacked).for_each(|b| *b = Byte::Lost);
                 }
                 5 => mark_first_lost(&mut flight, &mut model),
                 _ => {
