@@ -49,6 +49,9 @@ pub struct Options {
     /// Worker threads of each process' runtime; 0: a current-thread runtime.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+    /// Connections that share a bulk transfer.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub flows: u64,
     /// Connections of the idle workload (bounded by the limit of open files).
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub idle: u64,
@@ -103,6 +106,8 @@ pub struct Job {
     /// Milliseconds of a measurement that ends by time.
     #[arg(long, default_value_t = 0)]
     pub millis: u64,
+    #[arg(long, default_value_t = 1)]
+    pub flows: u64,
     /// Connections.
     #[arg(long, default_value_t = 0)]
     pub count: u64,

@@ -108,11 +108,14 @@ impl Run<'_> {
 
     /// One measurement: the peer, then the subject.
     fn once(&self, workload: Workload, subject: Subject, bytes: u64) -> io::Result<Found> {
+        let flows = if workload == Workload::Pair { 1 } else { self.options.flows };
+        let bytes = bytes - bytes % flows;
         let mut common = vec!["--workload".to_owned(), workload.name(), "--subject".to_owned(), subject.name()];
         let mut say = |name: &str, value: String| common.extend([format!("--{name}"), value]);
         say("congestion", self.options.congestion.clone());
         say("threads", self.options.threads.to_string());
         say("bytes", bytes.to_string());
+        say("flows", flows.to_string());
         say("tail", TAIL.to_string());
         say("millis", self.options.duration().as_millis().to_string());
         let count = if workload == Workload::Echo { Workload::CONNECTIONS_THAT_ECHO } else { self.idle };

@@ -24,10 +24,18 @@ pub struct Transfer {
     closes: Closes,
 }
 
+/// What this end does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    Send,
+    Receive,
+}
+
 impl Transfer {
+    /// One flow's share.
     pub fn of(job: &Job) -> Transfer {
         let closes = if job.role == Role::Peer { Closes::First } else { Closes::Second };
-        Transfer { timed: job.bytes, tail: job.tail, closes }
+        Transfer { timed: job.bytes / job.flows, tail: job.tail / job.flows, closes }
     }
 }
 
@@ -51,7 +59,33 @@ pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, closes: Cl
     Ok(())
 }
 
-pub async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, transfer: Transfer) -> io::Result<Figures> {
+/// The same on each of these connections at once.
+pub async fn flows<S>(streams: Vec<S>, transfer: Transfer, does: Does) -> io::Result<Figures>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let one = move |mut stream: S| async move {
+        match does {
+            Does::Send => send(&mut stream, transfer).await,
+            Does::Receive => receive(&mut stream, transfer).await,
+        }
+    };
+    let tasks: Vec<_> = streams.into_iter().map(|stream| tokio::spawn(one(stream))).collect();
+    let mut all = Figures::new();
+    for task in tasks {
+        for (name, value) in task.await.map_err(io::Error::other)?? {
+            match all.iter_mut().find(|(known, _)| *known == name) {
+                None => all.push((name, value)),
+                // From the first beginning to the last end; the CPU is the whole process' in that time.
+                Some((_, known)) if name == "began" => *known = known.min(value),
+                Some((_, known)) => *known = known.max(value),
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, transfer: Transfer) -> io::Result<Figures> {
     let pattern = Pattern::new();
     let cpu = meter::cpu();
     let began = meter::now();
@@ -88,7 +122,7 @@ async fn answer<S: AsyncRead + Unpin>(stream: &mut S, expected: u8) -> io::Resul
     }
 }
 
-pub async fn receive<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, transfer: Transfer) -> io::Result<Figures> {
+async fn receive<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, transfer: Transfer) -> io::Result<Figures> {
     let pattern = Pattern::new();
     let mut buffer = vec![0; CHUNK];
     let cpu = meter::cpu();

@@ -34,6 +34,16 @@ pub fn slab_kib() -> io::Result<f64> {
     field("/proc/meminfo", "Slab:")
 }
 
+/// Segments that the kernel's TCP of this network namespace has sent again.
+pub fn kernel_retransmits() -> io::Result<f64> {
+    let text = fs::read_to_string("/proc/net/snmp")?;
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (tcp.next().unwrap_or_default(), tcp.next().unwrap_or_default());
+    let both = names.split_whitespace().zip(values.split_whitespace());
+    let value = both.filter(|(name, _)| *name == "RetransSegs").find_map(|(_, value)| value.parse().ok());
+    value.ok_or_else(|| io::Error::other("no RetransSegs in /proc/net/snmp"))
+}
+
 fn field(path: &str, name: &str) -> io::Result<f64> {
     let text = fs::read_to_string(path)?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());

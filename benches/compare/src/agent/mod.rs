@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::{CpuSet, LinkNameSpaceType};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::args::{Job, Role};
 use crate::lab;
 use crate::plan::{Subject, Workload};
-use bulk::Transfer;
+use bulk::{Does, Transfer};
 use net::{Net, Usernet};
 
 /// What an agent found out.
@@ -58,7 +58,13 @@ pub fn main(job: &Job) -> io::Result<()> {
     let figures = runtime.block_on(async {
         let work = async {
             match job.role {
-                Role::Peer => serve(job).await,
+                Role::Peer => {
+                    let before = meter::kernel_retransmits()?;
+                    let mut figures = serve(job).await?;
+                    // A full queue of the TUN shows here.
+                    figures.push(("peer_retransmits", meter::kernel_retransmits()? - before));
+                    Ok(figures)
+                }
                 _ => measure(job).await,
             }
         };
@@ -81,16 +87,23 @@ async fn serve(job: &Job) -> io::Result<Figures> {
     let listener = net::kernel_listener(&job.congestion)?;
     println!("ready {}", listener.local_addr()?.port());
     let one = async |listener: &TcpListener| io::Result::Ok(listener.accept().await?.0);
-    let transfer = Transfer::of(job);
     match job.workload {
-        Workload::BulkSend => bulk::receive(&mut one(&listener).await?, transfer).await,
-        Workload::BulkReceive => bulk::send(&mut one(&listener).await?, transfer).await,
+        Workload::BulkSend => bulk::flows(several(&listener, job).await?, Transfer::of(job), Does::Receive).await,
+        Workload::BulkReceive => bulk::flows(several(&listener, job).await?, Transfer::of(job), Does::Send).await,
         Workload::PingPong | Workload::PingPongOneCpu => pingpong::serve(one(&listener).await?).await,
         Workload::Connect | Workload::ConnectOneCpu => until_done(connect::serve(&listener)).await,
         Workload::Echo => until_done(echo::serve(&listener)).await,
         Workload::Idle => idle::serve(&listener, job.count, orders_end()).await,
         Workload::Pair => Err(io::Error::other("a pair has no peer")),
     }
+}
+
+async fn several(listener: &TcpListener, job: &Job) -> io::Result<Vec<TcpStream>> {
+    let mut streams = Vec::new();
+    for _ in 0..job.flows {
+        streams.push(listener.accept().await?.0);
+    }
+    Ok(streams)
 }
 
 /// Works until standard input is closed.
@@ -138,8 +151,10 @@ async fn against_peer<N: Net>(job: &Job, net: &N) -> io::Result<Figures> {
         lab::set_queue(lab::TUN, packets).await?;
     }
     match job.workload {
-        Workload::BulkSend => bulk::send(&mut net.connect(peer).await?, Transfer::of(job)).await,
-        Workload::BulkReceive => bulk::receive(&mut net.connect(peer).await?, Transfer::of(job)).await,
+        Workload::BulkSend => bulk::flows(echo::open(net, peer, job.flows).await?, Transfer::of(job), Does::Send).await,
+        Workload::BulkReceive => {
+            bulk::flows(echo::open(net, peer, job.flows).await?, Transfer::of(job), Does::Receive).await
+        }
         Workload::PingPong | Workload::PingPongOneCpu => pingpong::measure(net.connect(peer).await?, time).await,
         Workload::Connect | Workload::ConnectOneCpu => connect::measure(net, peer, time).await,
         Workload::Echo => echo::measure(net, peer, job.count, time).await,

@@ -4,9 +4,8 @@ mod chart;
 mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -66,9 +65,10 @@ impl Machine {
             0 => "current-thread runtimes".to_owned(),
             count => format!("runtimes with {count} workers"),
         };
+        let flows = if options.flows > 1 { format!(", bulk over {} flows", options.flows) } else { String::new() };
         let queue = options.tun_queue.map_or_else(String::new, |packets| format!(", TUN queue of {packets} packets"));
         Machine(format!(
-            "{day}, {model}, {cores} cores, Linux {}; MTU 1500, {}{queue}, {runtime}; medians of {rounds} round(s) of {seconds} s.{noisy}",
+            "{day}, {model}, {cores} cores, Linux {}; MTU 1500, {}{queue}{flows}, {runtime}; medians of {rounds} round(s) of {seconds} s.{noisy}",
             kernel.trim(),
             options.congestion
         ))
@@ -77,20 +77,19 @@ impl Machine {
 
 pub fn write(machine: &Machine, samples: &[Sample], out: &Path) -> io::Result<()> {
     let table = table::markdown(machine, samples);
-    println!("{table}");
-    fs::write(out.join("table.md"), table)?;
+    fs::write(out.join("table.md"), &table)?;
     fs::write(out.join("results.tsv"), tsv(machine, samples))?;
     chart::draw(machine, samples, &out.join("chart.svg"))?;
-    println!("Written to {}: table.md, results.tsv (every figure of every round), chart.svg", out.display());
-    Ok(())
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{table}")?;
+    writeln!(stdout, "In {}: table.md, results.tsv (every figure of every round), chart.svg", out.display())
 }
 
 fn tsv(machine: &Machine, samples: &[Sample]) -> String {
     let mut text = format!("# {}\nround\tworkload\tsubject\tmetric\tvalue\n", machine.0);
     for sample in samples {
         let (workload, subject) = (sample.workload.name(), sample.subject.name());
-        // Writing to a String cannot fail.
-        let _ok = writeln!(text, "{}\t{workload}\t{subject}\t{}\t{}", sample.round + 1, sample.metric, sample.value);
+        text += &format!("{}\t{workload}\t{subject}\t{}\t{}\n", sample.round + 1, sample.metric, sample.value);
     }
     text
 }
