@@ -183,3 +183,47 @@ fn a_thousand_open_connections_that_rest_are_small() {
         assert!(each < 40 << 10, "{each} bytes per connection");
     });
 }
+
+#[test]
+fn a_thousand_busy_connections_become_small_again() {
+    const COUNT: usize = 1_000;
+    let _alone = ALONE.lock().unwrap();
+    runtime().block_on(async {
+        let listener = UserListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (_, before) = statm();
+        let (mut streams, message) = (Vec::with_capacity(COUNT), [5; 1024]);
+        let mut echo = [0; 1024];
+        for index in 0..COUNT {
+            let mut client = UserStream::connect(addr).await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            // One in a hundred echoes 10 MiB: what a rewound buffer does not touch again does not depend on the number.
+            for _ in 0..if index % 100 == 0 { 10_240 } else { 100 } {
+                client.write_all(&message).await.unwrap();
+                server.read_exact(&mut echo).await.unwrap();
+                server.write_all(&echo).await.unwrap();
+                client.read_exact(&mut echo).await.unwrap();
+            }
+            streams.push((client, server));
+        }
+        let (_, with) = statm();
+        let each = with.saturating_sub(before) / (2 * COUNT);
+        println!("{each} bytes resident per end after echoing");
+        assert!(each < 12 << 10, "{each} bytes per end");
+        // One burst each way touches many pages of both receive buffers.
+        let (burst, mut sink) = (vec![6; 128 << 10], vec![0; 128 << 10]);
+        for (client, server) in streams.iter_mut().take(200) {
+            let (sent, got) = tokio::join!(client.write_all(&burst), server.read_exact(&mut sink));
+            sent.unwrap();
+            got.unwrap();
+        }
+        let (_, burst) = statm();
+        tokio::time::sleep(Duration::from_millis(6_500)).await;
+        let (_, rested) = statm();
+        let (each, given) = (rested.saturating_sub(before) / (2 * COUNT), burst.saturating_sub(rested));
+        println!("{each} bytes resident per end after a rest, {} MiB given back", mib(given));
+        // 128 KiB of 200 receive buffers and a page of the 1,800 other pairs' two.
+        assert!(mib(given) >= 20, "only {given} bytes were given back");
+        drop(streams);
+    });
+}

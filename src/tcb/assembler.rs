@@ -33,7 +33,7 @@ struct Range {
 /// The out-of-order bytes held, as a set of ranges relative to RCV.NXT.
 #[derive(Clone, Debug, Default)]
 pub struct Assembler {
-    /// Sorted, disjoint, not adjacent, none empty, at most [`MAX_RANGES`]. No heap while it is empty.
+    /// Sorted, disjoint, not adjacent, none empty, at most [`MAX_RANGES`]. Its heap block stays until [`Assembler::trim`].
     ranges: Vec<Range>,
     /// Counts inserted segments.
     clock: u64,
@@ -122,8 +122,7 @@ impl Assembler {
             used += 1;
         }
         if used == self.ranges.len() {
-            // Gives the heap block back: only connections with a hole pay for one.
-            self.ranges = Vec::new();
+            self.ranges.clear();
             return reach - n;
         }
         self.ranges.drain(..used);
@@ -184,6 +183,11 @@ impl Assembler {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.ranges = Vec::new();
+    }
+
+    /// Gives back what no range needs.
+    pub fn trim(&mut self) {
+        self.ranges.shrink_to_fit();
     }
 
     /// Panics if an invariant of this module is broken.

@@ -26,8 +26,8 @@ pub use rate::RateSample;
 pub const MAX_RECORDS: usize = 4_096;
 /// Most separate SACKed ranges remembered (CVE-2019-11478, SACK Slowness); beyond it new ones are ignored.
 pub const MAX_SACKED: usize = 256;
-/// Records an empty flight may keep room for.
-const IDLE_CAPACITY: usize = 64;
+/// Records an idle flight keeps room for.
+const IDLE_CAPACITY: usize = 4;
 
 /// One transmission (or several of the same `now` with the same fate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,12 +228,14 @@ impl Flight {
         if self.first_lost.is_before(una) {
             self.first_lost = una;
         }
-        if self.records.is_empty() && self.records.capacity() > IDLE_CAPACITY {
-            self.records.shrink_to(IDLE_CAPACITY);
-        }
         self.settle_first_lost();
         acked.rate = self.rate.take_sample();
         acked
+    }
+
+    /// Gives back what a busy time has allocated.
+    pub fn trim(&mut self) {
+        self.records.shrink_to(IDLE_CAPACITY);
     }
 
     /// Takes acknowledged bytes out of the counters.

@@ -228,6 +228,7 @@ impl Open {
         let idle = self.flight.is_empty();
         self.flight.on_send(cx.now, start, end, app_limited);
         self.last_sent = cx.now;
+        self.arm_idle(cx.now);
         if idle || self.timers.retransmit.is_none() {
             // RFC 6298 §5.1; what may still run is the persist timer, backed off.
             self.arm_retransmit(cx.now);

@@ -32,6 +32,7 @@ impl Open {
             self.end(ConnError::Aborted);
             return ControlFlow::Break(Verdict::Reset);
         }
+        self.arm_idle(cx.now);
         let offset = seg.seq.saturating_offset_from(self.rcv.nxt);
         let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
         self.rcv.mss = self.rcv.mss.max(u16::try_from(seg.payload.len()).unwrap_or(u16::MAX).min(mss));

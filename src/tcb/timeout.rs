@@ -1,4 +1,5 @@
-//! What deadlines do: retransmission, persist, delayed ACK, keepalive, the end of orphans.
+//! What deadlines do: retransmission, persist, delayed ACK, keepalive, the end of orphans,
+//! memory of idle connections.
 
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use crate::error::ConnError;
 use crate::pipe::State;
 use crate::time::Instant;
 
+/// Without a segment for so long a connection gives back what it does not need.
+const IDLE: Duration = Duration::from_secs(5);
+
 impl Open {
     pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
         while self.life.state() != State::Closed {
@@ -18,6 +22,7 @@ impl Open {
                 Timer::Retransmit => self.on_retransmit_timeout(cx),
                 Timer::DelayedAck => self.owed.owe_shared(),
                 Timer::Keepalive => self.on_keepalive_timeout(cx),
+                Timer::Idle => self.on_idle_timeout(cx),
             }
         }
     }
@@ -71,6 +76,25 @@ impl Open {
         let at = now + self.rtt.rto();
         let limit = self.options.user_timeout.map(|limit| (since + limit).max(now));
         self.timers.retransmit = Some(limit.map_or(at, |limit| at.min(limit)));
+    }
+
+    /// Text moves: some time after the last of it memory goes back. Costs a comparison while armed.
+    pub(super) fn arm_idle(&mut self, now: Instant) {
+        if self.timers.idle.is_none() {
+            self.timers.idle = Some(now + IDLE);
+        }
+    }
+
+    /// Once per idle period: not armed again before text moves. Unread text keeps its pages until it was read.
+    fn on_idle_timeout(&mut self, cx: &Cx<'_>) {
+        let quiet_since = self.last_heard.max(self.last_sent);
+        if cx.now.since(quiet_since) < IDLE {
+            self.timers.idle = Some(quiet_since + IDLE);
+            return;
+        }
+        self.flight.trim();
+        self.rcv.assembler.trim();
+        self.pipe.trim();
     }
 
     /// RFC 9293 §3.8.4: probes only when nothing else would find out that the peer is gone.

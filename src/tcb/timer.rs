@@ -13,6 +13,8 @@ pub enum Timer {
     Keepalive,
     /// The end of an orphan: FIN-WAIT-2 or linger.
     Lifetime,
+    /// No text for a while: what idle memory holds goes back.
+    Idle,
 }
 
 /// Deadlines; `None` is not armed.
@@ -26,12 +28,14 @@ pub struct Timers {
     pub keepalive: Option<Instant>,
     /// See [`Timer::Lifetime`].
     pub lifetime: Option<Instant>,
+    /// See [`Timer::Idle`].
+    pub idle: Option<Instant>,
 }
 
 impl Timers {
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        [self.retransmit, self.delayed_ack, self.keepalive, self.lifetime].into_iter().flatten().min()
+        [self.retransmit, self.delayed_ack, self.keepalive, self.lifetime, self.idle].into_iter().flatten().min()
     }
 
     /// Takes one timer that is due, disarming it.
@@ -45,6 +49,8 @@ impl Timers {
             Some(Timer::DelayedAck)
         } else if due(&mut self.keepalive) {
             Some(Timer::Keepalive)
+        } else if due(&mut self.idle) {
+            Some(Timer::Idle)
         } else {
             None
         }

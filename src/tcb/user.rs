@@ -27,6 +27,7 @@ impl Open {
         }
         if orders.intersects(Orders::READ) {
             self.on_read();
+            self.arm_idle(cx.now);
         }
         if orders.intersects(Orders::SHUTDOWN) {
             self.close();

@@ -310,3 +310,17 @@ fn the_types_cross_threads() {
     sync::<Binding>();
     sync::<Listening>();
 }
+
+#[test]
+fn an_idle_connection_is_looked_at_once() {
+    let mut net = Net::pair();
+    let (client, server, _listening) = net.connected();
+    net.transfer(&client, &server, &pattern(1 << 20));
+    for _ in 0..2 {
+        net.transfer(&server, &client, b"text");
+        let idle_at = net.now + Duration::from_secs(5);
+        assert!(net.engines.iter().all(|engine| engine.next_deadline().is_some_and(|at| at <= idle_at)));
+        net.advance(Duration::from_secs(6));
+        assert!(net.engines.iter().all(|engine| engine.next_deadline().is_none()));
+    }
+}

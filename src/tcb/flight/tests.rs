@@ -249,6 +249,7 @@ fn records_are_bounded() {
     flight.on_send(at(20_002), seq(10_001), seq(10_002), false);
     flight.check_invariants();
     assert_eq!(flight.on_ack(at(30_000), seq(10_002)).bytes, 10_002);
+    flight.trim();
     assert!(flight.records.capacity() <= 2 * IDLE_CAPACITY);
 }
 
