@@ -4,7 +4,7 @@
 //! through `on_*`, segments go out through [`Tcb::poll_transmit`] and nowhere else. Never reads a clock, never blocks,
 //! never allocates per segment. Called by `stack` only.
 //!
-//! Where to find what: `handshake` SYN-SENT and SYN-RECEIVED; `input` arrival in the order of RFC 9293 §3.10.7.4; `ack`
+//! Where to find what: `syn_sent`, `syn_received` and what they share, `handshake`; `input` arrival in the order of RFC 9293 §3.10.7.4; `ack`
 //! its fifth check; `text` its seventh and eighth; `output` what to send next; `timeout` what deadlines do; `user` what
 //! orders do; `send` and `recv` the two sequence spaces; `recovery` loss recovery; `time_wait` the small record after it all.
 
@@ -21,6 +21,8 @@ mod recv;
 pub mod rtt;
 mod send;
 mod state;
+mod syn_received;
+mod syn_sent;
 mod text;
 mod time_wait;
 mod timeout;
@@ -32,8 +34,10 @@ mod tests;
 
 use std::net::SocketAddr;
 
-pub use handshake::{ActiveOpen, PassiveOpen, SynReceived, SynSent};
+pub use handshake::{ActiveOpen, PassiveOpen};
 pub use open::Open;
+pub use syn_received::SynReceived;
+pub use syn_sent::SynSent;
 pub use time_wait::TimeWait;
 
 use crate::config::{SocketOptions, StackConfig};
@@ -129,7 +133,7 @@ impl Tcb {
                 verdict
             }
             Tcb::SynReceived(half_open) => match half_open.on_segment(cx, seg) {
-                handshake::HalfOpen::Complete => match half_open.take_pipe() {
+                syn_received::HalfOpen::Complete => match half_open.take_pipe() {
                     Some(pipe) => {
                         self.establish(cx, pipe);
                         let verdict = self.on_segment(cx, &handshake::without_syn(seg));
@@ -142,8 +146,8 @@ impl Tcb {
                     }
                     None => Verdict::WantsPipe,
                 },
-                handshake::HalfOpen::Stay(verdict) => verdict,
-                handshake::HalfOpen::Over(verdict) => {
+                syn_received::HalfOpen::Stay(verdict) => verdict,
+                syn_received::HalfOpen::Over(verdict) => {
                     half_open.fail(ConnError::Refused);
                     *self = Tcb::Closed;
                     verdict
