@@ -17,6 +17,10 @@ const MIN_MTU: usize = 68;
 /// RFC 8200 §5.
 const MIN_MTU_V6: usize = 1280;
 
+/// Packets the kernel queues for us, if the device has room for fewer. The kernel's own 500 overflow when a thousand
+/// connections answer at once, and what overflows is lost.
+const TX_QUEUE_LEN: u32 = 10_000;
+
 /// Makes a [`Tun`]. Creating an interface and changing one takes the right to administer the network namespace; attaching
 /// to a persistent one that is up and that the user owns (`ip tuntap add dev NAME mode tun user USER`) takes none, as
 /// long as nothing is asked for that would change it.
@@ -97,7 +101,12 @@ impl TunBuilder {
         for (ip, prefix) in &self.addresses {
             link::add_address(&name, *ip, *prefix)?;
         }
-        if self.up && !link::query(&name)?.up {
+        let now = link::query(&name)?;
+        if now.tx_queue_len < TX_QUEUE_LEN {
+            // Whoever may not configure a persistent device gets it as it is.
+            let _ = link::set_tx_queue_len(&name, TX_QUEUE_LEN);
+        }
+        if self.up && !now.up {
             link::set_up(&name)?;
         }
         Ok(tun)

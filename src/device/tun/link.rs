@@ -24,6 +24,8 @@ pub struct LinkInfo {
     pub index: u32,
     /// MTU in bytes.
     pub mtu: usize,
+    /// Packets that may wait in its transmit queue.
+    pub tx_queue_len: u32,
     /// Whether it is administratively up.
     pub up: bool,
 }
@@ -44,9 +46,14 @@ pub fn query(name: &str) -> io::Result<LinkInfo> {
         LinkAttribute::Mtu(mtu) => usize::try_from(*mtu).ok(),
         _ => None,
     });
+    let queue = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::TxQueueLen(packets) => Some(*packets),
+        _ => None,
+    });
     Ok(LinkInfo {
         index: link.header.index,
         mtu: mtu.unwrap_or(super::MAX_MTU),
+        tx_queue_len: queue.unwrap_or(0),
         up: link.header.flags.contains(LinkFlags::Up),
     })
 }
@@ -83,6 +90,17 @@ pub fn set_mtu(name: &str, mtu: usize) -> io::Result<()> {
     message.header.index = query(name)?.index;
     message.attributes.push(LinkAttribute::Mtu(u32::try_from(mtu).unwrap_or(u32::MAX)));
     act(&format!("setting the MTU of {name} to {mtu}"), RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// Sets how many packets wait for whoever reads the TUN: `ip link set NAME txqueuelen N`.
+///
+/// # Errors
+/// As [`set_up`].
+pub fn set_tx_queue_len(name: &str, packets: u32) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = query(name)?.index;
+    message.attributes.push(LinkAttribute::TxQueueLen(packets));
+    act(&format!("setting the queue length of {name} to {packets}"), RouteNetlinkMessage::SetLink(message), 0)
 }
 
 /// Deletes an interface: `ip link delete NAME`.
