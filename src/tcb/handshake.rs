@@ -138,9 +138,15 @@ pub(super) fn syn_window(capacity: usize) -> u16 {
     u16::try_from(capacity.min(FIRST_PROMISE)).unwrap_or(u16::MAX)
 }
 
-/// Smallest path MTU believed of an ICMP error (RFC 1191 §3 as Linux's `min_pmtu`, RFC 8201 §4).
-pub(super) const fn min_path_mtu(id: &Identity) -> usize {
-    if id.tuple.remote.is_ipv4() { 576 } else { 1280 }
+/// The path MTU that a packet-too-big is believed to report; `None`: it is to be discarded.
+pub(super) fn believed_mtu(id: &Identity, mtu: u32) -> Option<usize> {
+    let mtu = usize::try_from(mtu).unwrap_or(usize::MAX);
+    if id.tuple.remote.is_ipv4() {
+        // RFC 1191 §3, as Linux's `min_pmtu`: links below 576 are rarer than lies.
+        return Some(mtu.max(576));
+    }
+    // RFC 8201 §4: a report below IPv6's minimum link MTU must be discarded.
+    (mtu >= 1280).then_some(mtu)
 }
 
 /// Everything an [`Open`] starts from.

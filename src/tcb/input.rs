@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::handshake::{allow_challenge, min_path_mtu};
+use super::handshake::{allow_challenge, believed_mtu};
 use super::{Cx, Open, Verdict};
 use crate::error::ConnError;
 use crate::pipe::State;
@@ -191,15 +191,17 @@ impl Open {
             IcmpKind::NetworkUnreachable => self.soft_error = Some(ConnError::NetworkUnreachable),
             IcmpKind::HostUnreachable => self.soft_error = Some(ConnError::HostUnreachable),
             IcmpKind::PortUnreachable => self.soft_error = Some(ConnError::Refused),
-            IcmpKind::PacketTooBig { mtu } => self.on_packet_too_big(usize::try_from(mtu).unwrap_or(usize::MAX)),
+            IcmpKind::PacketTooBig { mtu } => match believed_mtu(&self.id, mtu) {
+                Some(mtu) => self.on_packet_too_big(mtu),
+                None => cx.stats.drop_packet(DropReason::IcmpIgnored),
+            },
             IcmpKind::Soft => {}
         }
     }
 
-    /// RFC 1191, RFC 8201: the path MTU only shrinks, and never below what the protocol guarantees.
+    /// RFC 1191, RFC 8201: the path MTU only shrinks.
     fn on_packet_too_big(&mut self, mtu: usize) {
         let known = self.snd.path_mtu.unwrap_or(self.path.mtu).min(self.path.mtu);
-        let mtu = mtu.max(min_path_mtu(&self.id));
         if mtu >= known {
             return;
         }

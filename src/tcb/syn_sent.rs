@@ -1,6 +1,6 @@
 //! SYN-SENT: our SYN is out (RFC 9293 §3.10.7.3), the active opening and one half of the simultaneous one.
 
-use super::handshake::{ActiveOpen, Negotiated, Resend, Synchronized, min_path_mtu, syn_window, without_syn};
+use super::handshake::{ActiveOpen, Negotiated, Resend, Synchronized, believed_mtu, syn_window, without_syn};
 use super::recv::window_scale;
 use super::send::announced_mss;
 use super::state::{Event, Lifecycle};
@@ -158,7 +158,10 @@ impl SynSent {
             IcmpKind::HostUnreachable => ConnError::HostUnreachable,
             IcmpKind::PortUnreachable => ConnError::Refused,
             IcmpKind::PacketTooBig { mtu } => {
-                self.path_mtu = Some(usize::try_from(mtu).unwrap_or(usize::MAX).max(min_path_mtu(&self.id)));
+                match believed_mtu(&self.id, mtu) {
+                    Some(mtu) => self.path_mtu = Some(mtu),
+                    None => cx.stats.drop_packet(DropReason::IcmpIgnored),
+                }
                 return false;
             }
             IcmpKind::Soft => return false,
