@@ -1,4 +1,4 @@
-//! What a script is played on: usernet under a virtual clock, or (later) a kernel behind a TUN that the puppet owns.
+//! What a script is played on: usernet under a virtual clock, or the kernel behind a TUN that the puppet owns.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +9,19 @@ pub struct Output {
     pub at_micros: u64,
     pub bytes: Vec<u8>,
 }
+
+/// How literally a script is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// A virtual clock, and every written value counts.
+    Literal,
+    /// A real clock and another implementation: timers have their tolerance, and what two good stacks may choose
+    /// differently (windows, but for a closed one; the shift of the window scale) is not compared.
+    Oracle,
+}
+
+/// The answer of a backend that has nothing to compare with a fact a script asks for. It passes.
+pub const NOT_ASKED: &str = "(not asked)";
 
 /// The system under test.
 pub trait Backend {
@@ -33,4 +46,13 @@ pub trait Backend {
     fn peer(&self, flow: usize) -> SocketAddr;
     /// The initial sequence number `flow` will use, where the backend can choose it.
     fn begin_flow(&mut self, _flow: usize) {}
+    fn exactness(&self) -> Exactness {
+        Exactness::Literal
+    }
+    /// The time a script counts from and to. A real clock runs on while facts are looked up; the script's does not.
+    fn clock_micros(&self) -> u64 {
+        self.now_micros()
+    }
+    /// Waits until something has come out, `at_most` that long. A virtual clock has nothing to wait for.
+    fn wait(&mut self, _at_most: Duration) {}
 }
