@@ -26,3 +26,5 @@ mod sockets;
 mod statics;
 #[path = "api/stress.rs"]
 mod stress;
+#[path = "api/threads.rs"]
+mod threads;

@@ -28,8 +28,22 @@ pub(crate) struct Setup {
     pub key: [u8; 32],
     /// `None`: nothing but the stack's own addresses can be reached.
     pub device: Option<Box<dyn Device>>,
+    /// Where the reactor runs.
+    pub runs: Runs,
+    /// How long it looks for work by itself before it waits to be woken; zero: not at all.
+    pub busy_poll: Duration,
     /// Runs when the reactor is gone, however it ended.
     pub on_end: Box<dyn FnOnce() + Send>,
+}
+
+/// Where a reactor runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// As a task of the current runtime.
+    #[default]
+    Task,
+    /// On a thread of its own, with a runtime of its own.
+    Thread,
 }
 
 /// One per stack, behind an `Arc` that every stack handle, socket, stream and listener holds: when the last one drops,
@@ -40,37 +54,72 @@ pub(crate) struct Handle {
     device: Option<String>,
 }
 
-/// Starts a reactor on the current runtime.
+/// Starts a reactor.
 ///
 /// # Errors
 ///
-/// `Unsupported`: no runtime on this thread, or one without a time driver. What [`Engine::new`] refuses.
+/// `Unsupported`: no runtime on this thread, or one without a time driver; a thread or busy polling wanted where the clock
+/// is paused. What [`Engine::new`] refuses.
 pub(crate) fn start(setup: Setup) -> io::Result<Arc<Handle>> {
-    let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a usernet stack runs as a tokio task, but there is no tokio runtime on this thread",
-        )
-    })?;
-    let clock = Clock::new(probe_timer()?);
-    let engine = Engine::new(setup.config, Secrets { key: setup.key })?;
+    if (setup.runs == Runs::Thread || !setup.busy_poll.is_zero()) && clock_is_paused() {
+        return Err(unsupported("a reactor that polls busily or has its own thread can't follow a paused clock"));
+    }
+    let Setup { config, key, device, runs, busy_poll, on_end } = setup;
+    let name = device.as_ref().map(|device| device.name());
+    let engine = Engine::new(config, Secrets { key })?;
     let shared = Arc::clone(engine.shared());
     let (commands, orders) = mpsc::channel(CAPACITY);
-    let handle = Arc::new(Handle { shared, commands, device: setup.device.as_ref().map(|device| device.name()) });
-    let reactor = Reactor::new(engine, setup.device, clock, orders, setup.on_end);
-    // The reactor budgets its own turns; tokio's budget would only cut them in odd places.
-    drop(runtime.spawn(tokio::task::coop::unconstrained(reactor)));
-    Ok(handle)
+    let reactor = move |clock| Reactor::new(engine, device, (clock, busy_poll), orders, on_end);
+    match runs {
+        Runs::Task => {
+            let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
+                unsupported("a usernet stack runs as a tokio task, but there is no tokio runtime on this thread")
+            })?;
+            let clock = Clock::new(probe_timer()?);
+            // The reactor budgets its own turns; tokio's budget would only cut them in odd places.
+            drop(runtime.spawn(tokio::task::coop::unconstrained(reactor(clock))));
+        }
+        Runs::Thread => start_thread(reactor)?,
+    }
+    Ok(Arc::new(Handle { shared, commands, device: name }))
+}
+
+/// Runs the reactor on a thread and a runtime of its own; returns when it can run. The thread ends with the reactor.
+fn start_thread(reactor: impl FnOnce(Clock) -> Reactor + Send + 'static) -> io::Result<()> {
+    let (started, outcome) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new().name("usernet".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        runtime.block_on(async {
+            let reactor = reactor(Clock::new(Box::pin(tokio::time::sleep(Duration::ZERO))));
+            // The starter waits for this answer, so it is there to take it.
+            drop(started.send(Ok(())));
+            tokio::task::coop::unconstrained(reactor).await;
+        });
+    })?;
+    outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+}
+
+fn unsupported(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// Whether `tokio::time::pause` is in force. tokio offers no question for it: its clock stands still while time passes.
+fn clock_is_paused() -> bool {
+    let (before, began) = (tokio::time::Instant::now(), std::time::Instant::now());
+    while began.elapsed() < Duration::from_micros(20) {
+        std::hint::spin_loop();
+    }
+    tokio::time::Instant::now() == before
 }
 
 /// A timer of the current runtime. tokio offers no question "is there a time driver?", only a panic in the constructor,
 /// so the panic is caught; its message goes through the process's panic hook once.
 fn probe_timer() -> io::Result<Pin<Box<Sleep>>> {
     catch_unwind(AssertUnwindSafe(|| Box::pin(tokio::time::sleep(Duration::ZERO)))).map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::Unsupported,
-            "usernet needs timers: call `enable_time` (or `enable_all`) on the tokio runtime's builder",
-        )
+        unsupported("usernet needs timers: call `enable_time` (or `enable_all`) on the tokio runtime's builder")
     })
 }
 

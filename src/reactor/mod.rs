@@ -14,4 +14,4 @@ mod turn;
 mod tests;
 
 pub(crate) use crate::stack::{Binding, Listening};
-pub(crate) use handle::{ConnectOrder, Handle, Setup, start};
+pub(crate) use handle::{ConnectOrder, Handle, Runs, Setup, start};

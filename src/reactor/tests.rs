@@ -125,7 +125,8 @@ impl Bench {
             Box::new(move || *ended.lock().unwrap() += 1)
         };
         let clock = Clock::new(Box::pin(tokio::time::sleep(std::time::Duration::ZERO)));
-        let reactor = Reactor::new(engine, Some(Box::new(device.clone())), clock, orders, on_end);
+        let timing = (clock, std::time::Duration::ZERO);
+        let reactor = Reactor::new(engine, Some(Box::new(device.clone())), timing, orders, on_end);
         Bench { reactor: Box::pin(reactor), device, commands: Some(commands), ended }
     }
 

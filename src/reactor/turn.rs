@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,6 +58,26 @@ pub(super) struct Reactor {
     /// A turn began and did not end: it panicked, the engine's state is unknown.
     in_turn: bool,
     on_end: Option<Box<dyn FnOnce() + Send>>,
+    busy: Busy,
+}
+
+/// Busy polling: for some time after the last packet the task asks for another turn instead of waiting to be woken, so
+/// that a request meets a reactor that is awake.
+struct Busy {
+    window: Duration,
+    /// Packets seen so far, and when there were fewer.
+    packets: u64,
+    since: Instant,
+}
+
+impl Busy {
+    /// Whether to look again although nothing is left to do.
+    fn looks_again(&mut self, now: Instant, packets: u64) -> bool {
+        if std::mem::replace(&mut self.packets, packets) != packets {
+            self.since = now;
+        }
+        !self.window.is_zero() && now.since(self.since) < self.window
+    }
 }
 
 /// The device with its buffers.
@@ -70,7 +91,7 @@ impl Reactor {
     pub(super) fn new(
         mut engine: Engine,
         device: Option<Box<dyn Device>>,
-        clock: Clock,
+        (clock, busy_poll): (Clock, Duration),
         orders: mpsc::Receiver<Command>,
         on_end: Box<dyn FnOnce() + Send>,
     ) -> Reactor {
@@ -91,6 +112,7 @@ impl Reactor {
             closing: None,
             in_turn: false,
             on_end: Some(on_end),
+            busy: Busy { window: busy_poll, packets: 0, since: Instant::ZERO },
         }
     }
 
@@ -113,6 +135,9 @@ impl Reactor {
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         let deadlines = [self.engine.next_deadline(), closing, self.link.outbox.deadline()];
         again |= self.clock.wake_at(cx, deadlines.into_iter().flatten().min());
+        let stats = self.engine.stats_mut();
+        let packets = stats.packets_in.wrapping_add(stats.packets_out);
+        again |= self.busy.looks_again(now, packets);
         Ok(if again { Flow::Again } else { Flow::Rest })
     }
 

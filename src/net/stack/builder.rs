@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::handle::Stack;
 use crate::config::StackConfig;
 use crate::device::Device;
 use crate::error::ConnError;
 use crate::net::options::{check_buffer, check_keepalive, check_mss, check_ttl, invalid};
-use crate::reactor::{Setup, start};
+use crate::reactor::{Runs, Setup, start};
 
 /// Smallest IPv4 MTU (RFC 791 §3.2).
 const MIN_MTU: usize = 68;
@@ -68,11 +69,20 @@ pub struct StackBuilder {
     mtu: Option<usize>,
     seed: Option<Seed>,
     device: Option<Box<dyn Device>>,
+    runs: Runs,
+    busy_poll: Duration,
 }
 
 impl StackBuilder {
     pub(super) fn new() -> StackBuilder {
-        StackBuilder { config: StackConfig::default(), mtu: None, seed: None, device: None }
+        StackBuilder {
+            config: StackConfig::default(),
+            mtu: None,
+            seed: None,
+            device: None,
+            runs: Runs::Task,
+            busy_poll: Duration::ZERO,
+        }
     }
 
     /// Adds an address of the stack with the prefix length of its network, in bits. At least one is needed.
@@ -111,6 +121,36 @@ impl StackBuilder {
         self
     }
 
+    /// Runs the reactor on a thread of its own, with a runtime of its own, instead of as a task of the current runtime.
+    ///
+    /// A task that blocks the user's runtime then no longer stops TCP, and copying overlaps with the device's system
+    /// calls; each request and its answer cross threads, which costs latency. Default: a task. Refused where the
+    /// clock is paused.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let stack = usernet::Stack::builder().address(std::net::Ipv4Addr::new(10, 0, 0, 1), 24).dedicated_thread().build()?;
+    /// stack.shutdown(std::time::Duration::ZERO).await?; // the thread ends with the reactor
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dedicated_thread(mut self) -> StackBuilder {
+        self.runs = Runs::Thread;
+        self
+    }
+
+    /// Lets the reactor look for packets by itself for so long after the last one, instead of waiting to be woken: lower
+    /// latency for a busy core. Default: zero, off. Refused where the clock is paused.
+    ///
+    /// ```
+    /// let builder = usernet::Stack::builder().busy_poll(std::time::Duration::from_micros(50));
+    /// ```
+    pub fn busy_poll(mut self, window: Duration) -> StackBuilder {
+        self.busy_poll = window;
+        self
+    }
+
     /// Changes any other setting. The MTU is set by [`mtu`](StackBuilder::mtu) only.
     ///
     /// ```
@@ -124,7 +164,8 @@ impl StackBuilder {
         self
     }
 
-    /// Builds the stack and spawns its reactor on the current tokio runtime.
+    /// Builds the stack and spawns its reactor on the current tokio runtime, unless it gets a
+    /// [thread of its own](StackBuilder::dedicated_thread).
     ///
     /// The runtime needs a time driver (`enable_time`). tokio offers no question for that, only a panic, which is caught
     /// here: in that case the process's panic hook prints one message beside the error.
@@ -134,7 +175,7 @@ impl StackBuilder {
     /// `InvalidInput`, before anything is created: no address, one given twice, one that no host may have, a prefix too
     /// long, an MTU out of bounds or above the device's, an empty port range, defaults of
     /// sockets that their setters would refuse, a retransmission timeout of zero. `Unsupported`: no tokio runtime on this
-    /// thread, or one without a time driver. What the operating system says when it has no randomness.
+    /// thread, or one without a time driver; a dedicated thread or busy polling where the clock is paused. What the operating system says when it has no randomness.
     pub fn build(self) -> io::Result<Stack> {
         self.build_with(Box::new(|| {}))
     }
@@ -153,7 +194,8 @@ impl StackBuilder {
                 key
             }
         };
-        start(Setup { config: self.config, key, device: self.device, on_end }).map(Stack::new)
+        let StackBuilder { config, device, runs, busy_poll, .. } = self;
+        start(Setup { config, key, device, runs, busy_poll, on_end }).map(Stack::new)
     }
 
     fn checked_mtu(&self) -> io::Result<usize> {

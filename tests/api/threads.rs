@@ -1,0 +1,79 @@
+//! Where the reactor runs: as a task, on a thread of its own, polling busily.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use usernet::device::pair;
+
+use super::common::{connected, host, kind, within};
+
+/// Echoes a few messages from one to two and back.
+async fn talk(one: &usernet::Stack, two: &usernet::Stack) {
+    let (mut client, mut server) = connected(one, two).await;
+    for n in 0..20u8 {
+        let mut got = [0; 100];
+        within(async {
+            client.write_all(&[n; 100]).await.unwrap();
+            server.read_exact(&mut got).await.unwrap();
+            server.write_all(&got).await.unwrap();
+            client.read_exact(&mut got).await.unwrap();
+        })
+        .await;
+        assert_eq!(got, [n; 100]);
+    }
+}
+
+#[tokio::test]
+async fn a_dedicated_reactor_goes_on_while_the_users_thread_is_blocked() {
+    let (left, right) = pair(1500);
+    let one = host(1).device(left).dedicated_thread().build().unwrap();
+    let two = host(2).device(right).dedicated_thread().build().unwrap();
+    let listener = two.bind("10.0.0.2:80").await.unwrap();
+    let mut connect = Box::pin(one.connect("10.0.0.2:80"));
+    assert!(futures::poll!(connect.as_mut()).is_pending(), "the order is given");
+    // No await from here on: this runtime's only thread does nothing for TCP. The deadline is a hang guard.
+    let began = std::time::Instant::now();
+    while two.stats().passive_opens == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody shook hands");
+        std::thread::yield_now();
+    }
+    within(connect).await.unwrap();
+    within(listener.accept()).await.unwrap();
+    talk(&one, &two).await;
+    within(one.shutdown(Duration::from_secs(60))).await.unwrap();
+    // The link is cut with it.
+    within(two.closed()).await;
+}
+
+#[tokio::test]
+async fn a_dedicated_reactor_ends_with_its_last_handle() {
+    let (left, right) = pair(1500);
+    let one = host(1).device(left).dedicated_thread().build().unwrap();
+    let two = host(2).device(right).build().unwrap();
+    talk(&one, &two).await;
+    drop(one);
+    // Its end of the link goes with it, and that ends the other stack.
+    within(two.closed()).await;
+}
+
+#[tokio::test]
+async fn busy_polling_carries_bytes() {
+    let (left, right) = pair(1500);
+    let one = host(1).device(left).busy_poll(Duration::from_millis(1)).build().unwrap();
+    let two = host(2).device(right).busy_poll(Duration::from_millis(1)).dedicated_thread().build().unwrap();
+    talk(&one, &two).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_follows_a_paused_clock() {
+    assert_eq!(kind(host(1).dedicated_thread().build()), ErrorKind::Unsupported);
+    assert_eq!(kind(host(1).busy_poll(Duration::from_millis(1)).build()), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_dedicated_reactor_needs_no_runtime_to_be_built() {
+    let stack = host(1).dedicated_thread().build().unwrap();
+    let socket = stack.socket().unwrap();
+    assert_eq!(socket.send_buffer_size().unwrap(), 1 << 20);
+}
