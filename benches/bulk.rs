@@ -47,6 +47,12 @@ struct Args {
     /// Worker threads of the runtime; 0 runs the reactor and the user's task on one thread.
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    /// Runs the reactor on a thread of its own.
+    #[arg(long)]
+    dedicated_thread: bool,
+    /// Microseconds that the reactor polls by itself after the last packet.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    busy_poll: u64,
     /// What cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -78,7 +84,12 @@ fn measure(args: &Args) -> io::Result<()> {
             .mtu(args.mtu)
             .offload(!args.no_offload)
             .build()?;
-        let stack = Stack::builder().address(OURS, 24).device(tun).build()?;
+        let mut builder =
+            Stack::builder().address(OURS, 24).device(tun).busy_poll(Duration::from_micros(args.busy_poll));
+        if args.dedicated_thread {
+            builder = builder.dedicated_thread();
+        }
+        let stack = builder.build()?;
         println!(
             "bulk: against the kernel over a TUN, mtu {}, offload {}, kernel congestion control {}, {} bytes a run",
             args.mtu,
