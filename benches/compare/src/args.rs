@@ -43,7 +43,7 @@ pub struct Options {
     /// Congestion control of all kernel sockets.
     #[arg(long, value_name = "NAME", default_value = "cubic")]
     pub congestion: String,
-    /// Packets that the TUN's queue holds, for all subjects with a TUN [default: what the kernel gives it, 500].
+    /// Packets that the TUN's queue holds, for all subjects with a TUN [default: 10000].
     #[arg(long, value_name = "N")]
     pub tun_queue: Option<u32>,
     /// Worker threads of each process' runtime; 0: a current-thread runtime.

@@ -16,6 +16,8 @@ const VETH_SUBJECT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
 pub const PREFIX: u8 = 24;
 /// The TUN of whoever is measured.
 pub const TUN: &str = "bench0";
+/// Packets in its queue: what usernet asks for.
+pub const TUN_QUEUE: u32 = 10_000;
 
 const HERE: &str = "vethk";
 const THERE: &str = "vethv";
@@ -86,16 +88,6 @@ fn veth(process: u32) -> io::Result<()> {
         let moved = LinkUnspec::new_with_name(THERE).setns_by_pid(process).build();
         handle.link().set(moved).execute().await.map_err(failed)
     })
-}
-
-/// `ip link set NAME txqueuelen PACKETS`.
-pub async fn set_queue(name: &str, packets: u32) -> io::Result<()> {
-    let (connection, handle, _) = rtnetlink::new_connection()?;
-    let served = tokio::spawn(connection);
-    let longer = LinkUnspec::new_with_name(name).txqueuelen(packets).build();
-    handle.link().set(longer).execute().await.map_err(io::Error::other)?;
-    served.abort();
-    Ok(())
 }
 
 /// What the holder does.

@@ -21,6 +21,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::{CpuSet, LinkNameSpaceType};
 use tokio::net::{TcpListener, TcpStream};
+use usernet::device::tun::link;
 
 use crate::args::{Job, Role};
 use crate::lab;
@@ -148,7 +149,7 @@ async fn against_peer<N: Net>(job: &Job, net: &N) -> io::Result<Figures> {
     let peer: SocketAddr = job.connect.ok_or_else(|| io::Error::other("no --connect"))?;
     let time = Duration::from_millis(job.millis);
     if let Some(packets) = job.tun_queue.filter(|_| !net.is_kernel()) {
-        lab::set_queue(lab::TUN, packets).await?;
+        link::set_tx_queue_len(lab::TUN, packets)?;
     }
     match job.workload {
         Workload::BulkSend => bulk::flows(echo::open(net, peer, job.flows).await?, Transfer::of(job), Does::Send).await,

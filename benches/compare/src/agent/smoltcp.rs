@@ -64,6 +64,8 @@ impl Device {
         });
         let tun = tun::create_as_async(&config)?;
         link::add_address(lab::TUN, lab::TUN_KERNEL.into(), lab::PREFIX)?;
+        // Not measured is how the kernel's 500 packets overflow.
+        link::set_tx_queue_len(lab::TUN, lab::TUN_QUEUE)?;
         link::set_up(lab::TUN)?;
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
