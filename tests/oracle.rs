@@ -103,8 +103,16 @@ fn release() -> String {
 
 /// Whether the verdict on a script is the listed one.
 fn compare(name: &str, expected: &str, known: bool) -> Result<(), String> {
-    // What is to differ is not tried again because it does.
-    let result = match (play(name, if expected == "equal" { TRIES } else { 1 }), expected == "equal") {
+    let verdict = match expected {
+        // The second time in other namespaces: whatever was late in the first is not met again.
+        "equal" => match play(name, TRIES) {
+            Verdict::Differs(_) => play(name, TRIES),
+            verdict => verdict,
+        },
+        // On a busy machine a delayed answer may look like one at once, too.
+        _ => (0..TRIES).map(|_| play(name, 1)).find(|v| !matches!(v, Verdict::Equal)).unwrap_or(Verdict::Equal),
+    };
+    let result = match (verdict, expected == "equal") {
         (Verdict::Equal, true) | (Verdict::Differs(_), false) => Ok(()),
         (Verdict::Equal, false) => Err(format!("the kernel does what the script says; listed as: {expected}")),
         (Verdict::Skipped(reason), _) => Err(format!("cannot be played on the kernel: {reason}")),
