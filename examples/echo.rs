@@ -39,6 +39,9 @@ struct Args {
     /// Largest IP packet.
     #[arg(long, default_value_t = 1500)]
     mtu: usize,
+    /// One packet per system call, checksums computed here (no IFF_VNET_HDR).
+    #[arg(long)]
+    no_offload: bool,
     /// In a private network namespace: one client of the kernel sends 1 MiB, reads it back and compares.
     #[arg(long)]
     self_test: bool,
@@ -63,8 +66,12 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: &Args) -> io::Result<()> {
-    let tun =
-        Tun::builder().name(&args.tun).kernel_address(args.kernel.ip, args.kernel.prefix).mtu(args.mtu).build()?;
+    let tun = Tun::builder()
+        .name(&args.tun)
+        .kernel_address(args.kernel.ip, args.kernel.prefix)
+        .mtu(args.mtu)
+        .offload(!args.no_offload)
+        .build()?;
     let device = tun.name();
     let stack = Stack::builder().address(args.address.ip, args.address.prefix).device(tun).build()?;
     let address = SocketAddr::new(args.address.ip, args.port);

@@ -57,6 +57,9 @@ struct Args {
     /// Largest IP packet.
     #[arg(long, default_value_t = 1500)]
     mtu: usize,
+    /// One packet per system call, checksums computed here (no IFF_VNET_HDR).
+    #[arg(long)]
+    no_offload: bool,
 }
 
 fn main() -> ExitCode {
@@ -71,8 +74,12 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: &Args) -> io::Result<()> {
-    let tun =
-        Tun::builder().name(&args.tun).kernel_address(args.kernel.ip, args.kernel.prefix).mtu(args.mtu).build()?;
+    let tun = Tun::builder()
+        .name(&args.tun)
+        .kernel_address(args.kernel.ip, args.kernel.prefix)
+        .mtu(args.mtu)
+        .offload(!args.no_offload)
+        .build()?;
     let stack = Stack::builder().address(args.address.ip, args.address.prefix).device(tun).build()?;
     let (listen, target) = (args.listen, args.target);
     let sides = if args.reverse { ["usernet", "the kernel"] } else { ["the kernel", "usernet"] };

@@ -76,6 +76,8 @@ drop_reasons! {
     IcmpIgnored => "ICMP ignored",
     /// A queue of replies or of the loopback is full.
     QueueFull => "queue full",
+    /// A checksum position, segment size or header length beside the packet that contradicts the packet.
+    Offload => "contradictory offload metadata",
     /// The device refused the packet.
     DeviceRefused => "device refused",
 }

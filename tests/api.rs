@@ -12,6 +12,8 @@ mod buffers;
 mod cancel;
 #[path = "api/common.rs"]
 mod common;
+#[path = "api/counters.rs"]
+mod counters;
 #[path = "api/current.rs"]
 mod current;
 #[path = "api/death.rs"]

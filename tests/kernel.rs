@@ -29,47 +29,44 @@ type Case = fn(Arc<Link>) -> Pin<Box<dyn Future<Output = Verdict>>>;
 
 /// Builds the table of cases: name, MTU, body.
 macro_rules! cases {
-    ($($name:ident: $mtu:literal, $device:ident => $body:expr;)*) => {
-        &[$((stringify!($name), $mtu, $device, {
+    ($($name:ident: $mtu:literal => $body:expr;)*) => {
+        &[$((stringify!($name), $mtu, {
             fn case(link: Arc<Link>) -> Pin<Box<dyn Future<Output = Verdict>>> { Box::pin($body(link)) }
             case as Case
         })),*]
     };
 }
 
-/// One packet per system call, checksums computed here.
-const PLAIN: bool = false;
-/// `IFF_VNET_HDR`: packets of up to 65,535 bytes, checksums left to the other side.
-const OFFLOAD: bool = true;
+/// Every case runs in both. Off: one packet per system call, checksums computed here. On: `IFF_VNET_HDR`, packets of up to
+/// 65,535 bytes, checksums left to the other side.
+const OFFLOAD: [bool; 2] = [false, true];
 
-const CASES: &[(&str, usize, bool, Case)] = cases! {
-    connect_to_the_kernel_over_ipv4: 1500, PLAIN => |link: Arc<Link>| connect(link.kernel4, link);
-    connect_to_the_kernel_over_ipv6: 1500, PLAIN => |link: Arc<Link>| connect(link.kernel6, link);
-    accept_from_the_kernel_over_ipv4: 1500, PLAIN => |link: Arc<Link>| accept(link.ours4, link);
-    accept_from_the_kernel_over_ipv6: 1500, PLAIN => |link: Arc<Link>| accept(link.ours6, link);
-    sixty_four_mib_each_way_over_ipv4: 1500, PLAIN => |link: Arc<Link>| bulk(link.kernel4, link, 64 * MIB);
-    sixty_four_mib_each_way_over_ipv6: 1500, PLAIN => |link: Arc<Link>| bulk(link.kernel6, link, 64 * MIB);
-    sixty_four_mib_each_way_with_offload: 1500, OFFLOAD => |link: Arc<Link>| bulk_on_both_families(link, 64 * MIB);
-    bulk_with_mtu_576: 576, PLAIN => |link: Arc<Link>| bulk(link.kernel4, link, 8 * MIB);
-    bulk_with_mtu_1280_over_ipv6: 1280, PLAIN => |link: Arc<Link>| bulk(link.kernel6, link, 8 * MIB);
-    bulk_with_mtu_9000: 9000, PLAIN => |link: Arc<Link>| bulk_on_both_families(link, 16 * MIB);
-    bulk_with_mtu_65535: 65535, PLAIN => |link: Arc<Link>| bulk_on_both_families(link, 16 * MIB);
-    bulk_with_mtu_65535_and_offload: 65535, OFFLOAD => |link: Arc<Link>| bulk_on_both_families(link, 16 * MIB);
-    half_close_by_us: 1500, PLAIN => half_close_by_us;
-    half_close_by_the_kernel: 1500, PLAIN => half_close_by_the_kernel;
-    reset_by_the_kernel_after_data: 1500, PLAIN => reset_by_the_kernel;
-    reset_by_zero_linger: 1500, PLAIN => reset_by_zero_linger;
-    reset_by_dropping_unread_data: 1500, PLAIN => reset_by_dropping_unread_data;
-    refused_by_the_kernel: 1500, PLAIN => refused_by_the_kernel;
-    refused_by_us: 1500, PLAIN => refused_by_us;
-    our_backlog_overflows_and_all_get_in: 1500, PLAIN => our_backlog_overflows;
-    the_kernels_backlog_overflows_and_all_get_in: 1500, PLAIN => the_kernels_backlog_overflows;
-    five_hundred_connections_at_once: 1500, PLAIN => five_hundred_connections;
-    dropped_streams_deliver_before_shutdown_returns: 1500, PLAIN => dropped_streams_deliver;
-    icmp_unreachable_ends_connect: 1500, PLAIN => icmp_unreachable;
-    the_kernel_pings_us: 1500, PLAIN => |link: Arc<Link>| async move { ping(&link) };
-    five_hundred_connections_with_offload: 1500, OFFLOAD => five_hundred_connections;
-    link_deleted_in_mid_transfer_is_network_down: 1500, PLAIN => link_deleted;
+const CASES: &[(&str, usize, Case)] = cases! {
+    connect_to_the_kernel_over_ipv4: 1500 => |link: Arc<Link>| connect(link.kernel4, link);
+    connect_to_the_kernel_over_ipv6: 1500 => |link: Arc<Link>| connect(link.kernel6, link);
+    accept_from_the_kernel_over_ipv4: 1500 => |link: Arc<Link>| accept(link.ours4, link);
+    accept_from_the_kernel_over_ipv6: 1500 => |link: Arc<Link>| accept(link.ours6, link);
+    sixty_four_mib_each_way_over_ipv4: 1500 => |link: Arc<Link>| bulk(link.kernel4, link, 64 * MIB);
+    sixty_four_mib_each_way_over_ipv6: 1500 => |link: Arc<Link>| bulk(link.kernel6, link, 64 * MIB);
+    bulk_with_mtu_576: 576 => |link: Arc<Link>| bulk(link.kernel4, link, 8 * MIB);
+    bulk_with_mtu_1280_over_ipv6: 1280 => |link: Arc<Link>| bulk(link.kernel6, link, 8 * MIB);
+    bulk_with_mtu_9000: 9000 => |link: Arc<Link>| bulk_on_both_families(link, 16 * MIB);
+    bulk_with_mtu_65535: 65535 => |link: Arc<Link>| bulk_on_both_families(link, 16 * MIB);
+    half_close_by_us: 1500 => half_close_by_us;
+    half_close_by_the_kernel: 1500 => half_close_by_the_kernel;
+    reset_by_the_kernel_after_data: 1500 => reset_by_the_kernel;
+    reset_by_zero_linger: 1500 => reset_by_zero_linger;
+    reset_by_dropping_unread_data: 1500 => reset_by_dropping_unread_data;
+    refused_by_the_kernel: 1500 => refused_by_the_kernel;
+    refused_by_us: 1500 => refused_by_us;
+    our_backlog_overflows_and_all_get_in: 1500 => our_backlog_overflows;
+    the_kernels_backlog_overflows_and_all_get_in: 1500 => the_kernels_backlog_overflows;
+    five_hundred_connections_at_once: 1500 => five_hundred_connections;
+    dropped_streams_deliver_before_shutdown_returns: 1500 => dropped_streams_deliver;
+    icmp_unreachable_ends_connect: 1500 => icmp_unreachable;
+    the_kernel_pings_us: 1500 => |link: Arc<Link>| async move { ping(&link) };
+    few_device_writes_per_mib: 1500 => few_device_writes;
+    link_deleted_in_mid_transfer_is_network_down: 1500 => link_deleted;
 };
 
 fn main() -> ExitCode {
@@ -85,13 +82,15 @@ fn main() -> ExitCode {
     } else if let Some(step) = &no_forwarding {
         eprintln!("kernel: forwarding cannot be switched on: {step}");
     }
-    let trials = CASES.iter().enumerate().map(|(index, (name, mtu, offload, case))| {
+    let modes = CASES.iter().flat_map(|case| OFFLOAD.map(|offload| (case, offload)));
+    let trials = modes.enumerate().map(|(index, ((name, mtu, case), offload))| {
         let forwards = *name == "icmp_unreachable_ends_connect";
         let unavailable = step.clone().or_else(|| no_forwarding.clone().filter(|_| forwards));
         let ignored = unavailable.is_some() && !required;
-        Trial::test(*name, move || match unavailable {
+        let name = if offload { format!("{name}_with_offload") } else { (*name).to_owned() };
+        Trial::test(name, move || match unavailable {
             Some(step) => Err(format!("USERNET_REQUIRE_TUN=1, but: {step}").into()),
-            None => run(index, *mtu, *offload, *case).map_err(Into::into),
+            None => run(index, *mtu, offload, *case).map_err(Into::into),
         })
         .with_ignored_flag(ignored)
     });
@@ -177,6 +176,21 @@ async fn bulk(ip: IpAddr, link: Arc<Link>, bytes: usize) -> Verdict {
 async fn bulk_on_both_families(link: Arc<Link>, bytes: usize) -> Verdict {
     bulk(link.kernel4, Arc::clone(&link), bytes).await?;
     bulk(link.kernel6, link, bytes).await
+}
+
+/// Issue 3, 4: at most 20 device writes per MiB sent where one write carries 64 KiB.
+async fn few_device_writes(link: Arc<Link>) -> Verdict {
+    const BYTES: usize = 64 * MIB;
+    let (ours, theirs) = ours_to_kernel(&link, link.kernel4).await?;
+    let before = link.stack.stats();
+    let sent = tokio::spawn(pump(ours, BYTES, 5));
+    let came = drain(theirs).await?;
+    ensure(came == (BYTES, sent.await??), "what we sent arrived")?;
+    let after = link.stack.stats();
+    let per_mib = (after.device_writes - before.device_writes) as usize / (BYTES / MIB);
+    let limit = if link.offload { 20 } else { 800 };
+    println!("{per_mib} device writes per MiB, offload {}", link.offload);
+    ensure(per_mib <= limit, &format!("{per_mib} device writes per MiB are at most {limit}"))
 }
 
 async fn half_close_by_us(link: Arc<Link>) -> Verdict {

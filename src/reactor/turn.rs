@@ -241,8 +241,12 @@ impl Link {
             while engine.poll_transmit(now).is_some() {}
             return Ok(engine.wants_transmit());
         };
+        let waited = self.outbox.is_full();
         match self.outbox.poll_flush(cx, now, device.as_mut()) {
-            Poll::Ready(sent) => sent?,
+            Poll::Ready(sent) => {
+                sent?;
+                engine.stats_mut().device_writes += u64::from(waited);
+            }
             Poll::Pending if self.outbox.on_refused(now) => {
                 // What stays inside does not wait for the device.
                 engine.transmit_local(now);

@@ -29,7 +29,7 @@ impl Engine {
     pub fn receive(&mut self, now: Instant, packet: &[u8], offload: Offload) {
         self.stats.packets_in += 1;
         self.stats.bytes_in += u64::try_from(packet.len()).unwrap_or(0);
-        self.process(now, Origin::Device, packet, offload.checksum);
+        self.process(now, Origin::Device, packet, offload);
     }
 
     /// Whether packets to our own addresses wait.
@@ -42,14 +42,15 @@ impl Engine {
         for done in 0..budget {
             let Some(packet) = self.loopback.pop() else { return done };
             // It never left this memory: there is nothing to verify.
-            self.process(now, Origin::Loopback, &packet, Checksum::Verified);
+            let offload = Offload { checksum: Checksum::Verified, ..Offload::default() };
+            self.process(now, Origin::Loopback, &packet, offload);
             self.loopback.recycle(packet);
         }
         budget
     }
 
-    fn process(&mut self, now: Instant, origin: Origin, packet: &[u8], checksum: Checksum) {
-        match wire::parse(packet, checksum) {
+    fn process(&mut self, now: Instant, origin: Origin, packet: &[u8], offload: Offload) {
+        match wire::parse_received(packet, offload) {
             Err(reason) => self.stats.drop_packet(reason),
             Ok(parsed) => match parsed.body {
                 Body::Tcp { tuple, seg } => self.on_tcp(now, origin, &tuple, &seg),

@@ -27,6 +27,7 @@ pub struct Offload {
     /// Transport checksum.
     pub checksum: Checksum,
     /// TCP payload bytes per packet if this is a large segment to be split; `None` for an ordinary packet.
+    /// In: 0 contradicts every packet; so a device reports metadata that it could make no sense of.
     pub segment_size: Option<u16>,
     /// IP and TCP header bytes; only meaningful with `segment_size`.
     pub header_len: u16,

@@ -47,6 +47,7 @@ fn kernel6(index: u8) -> IpAddr {
 /// The link of one case.
 pub struct Link {
     pub stack: Stack,
+    pub offload: bool,
     pub name: String,
     pub ours4: IpAddr,
     pub ours6: IpAddr,
@@ -65,7 +66,7 @@ impl Link {
             builder = builder.address(ours6, 64);
         }
         let stack = builder.build()?;
-        Ok(Link { stack, name, ours4, ours6, kernel4: kernel4(index), kernel6: kernel6(index) })
+        Ok(Link { stack, offload, name, ours4, ours6, kernel4: kernel4(index), kernel6: kernel6(index) })
     }
 }
 

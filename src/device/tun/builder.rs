@@ -35,7 +35,7 @@ pub struct TunBuilder {
 
 impl Default for TunBuilder {
     fn default() -> Self {
-        TunBuilder { name: None, mtu: None, addresses: Vec::new(), up: true, offload: false }
+        TunBuilder { name: None, mtu: None, addresses: Vec::new(), up: true, offload: true }
     }
 }
 
@@ -70,7 +70,7 @@ impl TunBuilder {
     }
 
     /// Whether packets of up to 65,535 bytes and unfinished checksums cross the device (`IFF_VNET_HDR`), so that one
-    /// system call moves what would be dozens of packets. Default: no.
+    /// system call moves what would be dozens of packets. Default: yes, and where the kernel refuses it, no.
     #[must_use]
     pub fn offload(mut self, offload: bool) -> TunBuilder {
         self.offload = offload;
@@ -84,15 +84,7 @@ impl TunBuilder {
     /// created. Otherwise the kernel's error; its text names the step that failed and what to do.
     pub fn build(self) -> io::Result<Tun> {
         self.check()?;
-        let fd = self.open()?;
-        if self.offload {
-            let len = i32::try_from(vnet::LEN).map_err(io::Error::other)?;
-            sys::set_vnet_header_len(&fd, len).map_err(|error| failed("setting the vnet header size", &error))?;
-        }
-        // Always said: a persistent device keeps what its last user said.
-        let flags = if self.offload { sys::TUN_F_CSUM | sys::TUN_F_TSO4 | sys::TUN_F_TSO6 } else { 0 };
-        sys::set_offload(&fd, flags).map_err(|error| failed("setting the offload flags (TUNSETOFFLOAD)", &error))?;
-        let mut tun = Tun::from_fd(fd)?;
+        let mut tun = Tun::from_fd(self.open_best()?)?;
         let name = tun.interface.clone();
         if let Some(mtu) = self.mtu.filter(|mtu| *mtu != tun.mtu) {
             link::set_mtu(&name, mtu)?;
@@ -110,6 +102,29 @@ impl TunBuilder {
             link::set_up(&name)?;
         }
         Ok(tun)
+    }
+
+    /// With offload if it is wished for and the kernel has it, else without. Of two failures the second is told: it is the
+    /// one that has nothing to do with offload.
+    fn open_best(&self) -> io::Result<OwnedFd> {
+        if self.offload
+            && let Ok(fd) = self.open_with(true)
+        {
+            return Ok(fd);
+        }
+        self.open_with(false)
+    }
+
+    fn open_with(&self, offload: bool) -> io::Result<OwnedFd> {
+        let fd = self.open(offload)?;
+        if offload {
+            let len = i32::try_from(vnet::LEN).map_err(io::Error::other)?;
+            sys::set_vnet_header_len(&fd, len).map_err(|error| failed("setting the vnet header size", &error))?;
+        }
+        // Always said: a persistent device keeps what its last user said.
+        let flags = if offload { sys::TUN_F_CSUM | sys::TUN_F_TSO4 | sys::TUN_F_TSO6 } else { 0 };
+        sys::set_offload(&fd, flags).map_err(|error| failed("setting the offload flags (TUNSETOFFLOAD)", &error))?;
+        Ok(fd)
     }
 
     fn check(&self) -> io::Result<()> {
@@ -144,7 +159,7 @@ impl TunBuilder {
         Ok(())
     }
 
-    fn open(&self) -> io::Result<OwnedFd> {
+    fn open(&self, offload: bool) -> io::Result<OwnedFd> {
         // Opened once for the error's sake: the `tun` crate does not say which of its steps failed.
         rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
             let error = io::Error::from(error);
@@ -162,7 +177,7 @@ impl TunBuilder {
         }
         config.platform_config(|platform| {
             // Addresses, MTU and state are set by this crate, if asked for at all.
-            platform.ensure_root_privileges(false).vnet_hdr(self.offload);
+            platform.ensure_root_privileges(false).vnet_hdr(offload);
         });
         let device = tun::Device::new(&config).map_err(|error| {
             let error = io::Error::from(error);

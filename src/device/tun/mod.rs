@@ -98,7 +98,7 @@ impl Tun {
         &self.interface
     }
 
-    /// Reads one packet without waiting. `Ok(None)`: a packet whose vnet header makes no sense; it is dropped.
+    /// Reads one packet without waiting. `Ok(None)`: not even a whole vnet header and a byte.
     fn read(&self, now: Instant, bufs: &mut [IoSliceMut<'_>]) -> Result<Option<Received>, Errno> {
         if self.vnet_len == 0 {
             let len = readv(self.fd.get(), bufs)?;
@@ -119,8 +119,10 @@ impl Tun {
         if len == 0 {
             return Err(Errno::BADFD);
         }
-        let Some(len) = len.checked_sub(self.vnet_len) else { return Ok(None) };
-        Ok(vnet::decode(&header, bufs, len).map(|offload| Received { len, offload, at: now }))
+        let Some(len) = len.checked_sub(self.vnet_len).filter(|len| *len > 0) else { return Ok(None) };
+        // The stack drops and counts what contradicts itself.
+        let offload = vnet::decode(&header, bufs, len).unwrap_or(vnet::CONTRADICTORY);
+        Ok(Some(Received { len, offload, at: now }))
     }
 
     fn write(&self, packet: &Outgoing<'_>) -> Result<(), Errno> {

@@ -18,6 +18,10 @@ const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 
+/// What stands beside a packet whose header makes no sense: no packet has segments of no bytes.
+pub(super) const CONTRADICTORY: Offload =
+    Offload { checksum: Checksum::Complete, segment_size: Some(0), header_len: 0 };
+
 /// The header for a packet to send.
 pub(super) fn encode(packet: &Outgoing<'_>) -> [u8; MAX_LEN] {
     let mut out = [0; MAX_LEN];

@@ -7,8 +7,14 @@ mod tcp;
 use etherparse::IpNumber;
 
 pub(super) use self::ip::Ip;
-use super::{Checksum, FourTuple, IpInfo, Segment, Seq};
+use super::emit::TCP_CHECKSUM_OFFSET;
+use super::{Checksum, FourTuple, IpInfo, Offload, Segment, Seq};
 use crate::stats::DropReason;
+
+/// Where the checksum of ICMP stands.
+const ICMP_CHECKSUM_OFFSET: u16 = 2;
+/// Where TCP says how long its header is.
+const TCP_DATA_OFFSET: usize = 12;
 
 /// A parsed IP packet, payload borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +80,49 @@ pub enum IcmpKind {
 /// The [`DropReason`] under which the packet is counted.
 pub fn parse(packet: &[u8], checksum: Checksum) -> Result<Packet<'_>, DropReason> {
     let ip = Ip::parse(packet)?;
+    parse_body(&ip, checksum)
+}
+
+/// [`parse`] for a packet as a device delivered it: what stands beside the packet must agree with it in every field.
+///
+/// # Errors
+/// As [`parse`]; [`DropReason::Offload`] for metadata that contradicts the packet.
+pub fn parse_received(packet: &[u8], offload: Offload) -> Result<Packet<'_>, DropReason> {
+    let ip = Ip::parse(packet)?;
+    if offload != Offload::default() {
+        check_offload(&ip, offload)?;
+    }
+    parse_body(&ip, offload.checksum)
+}
+
+/// A device may have its metadata from anywhere (a vnet header, a user's program): it is as hostile as the packet.
+fn check_offload(ip: &Ip<'_>, offload: Offload) -> Result<(), DropReason> {
+    let is_tcp = ip.protocol == IpNumber::TCP;
+    if let Checksum::Partial { start, offset } = offload.checksum {
+        let place = match ip.protocol {
+            IpNumber::TCP => Some(TCP_CHECKSUM_OFFSET),
+            IpNumber::ICMP | IpNumber::IPV6_ICMP => Some(ICMP_CHECKSUM_OFFSET),
+            // Counted as what it is: a protocol nobody here speaks.
+            _ => None,
+        };
+        if place.is_some_and(|place| usize::from(start) != ip.header_len || offset != place) {
+            return Err(DropReason::Offload);
+        }
+    }
+    let Some(size) = offload.segment_size else { return Ok(()) };
+    let tcp_header = usize::from(ip.payload.get(TCP_DATA_OFFSET).copied().unwrap_or(0) >> 4) * 4;
+    if size == 0 || !is_tcp || usize::from(offload.header_len) != ip.header_len + tcp_header {
+        return Err(DropReason::Offload);
+    }
+    Ok(())
+}
+
+fn parse_body<'a>(ip: &Ip<'a>, checksum: Checksum) -> Result<Packet<'a>, DropReason> {
     let verify = checksum == Checksum::Complete;
     let body = match ip.protocol {
-        IpNumber::TCP => tcp::parse(&ip, verify)?,
-        IpNumber::ICMP if ip.info.src.is_ipv4() => icmp::parse_v4(&ip, verify)?,
-        IpNumber::IPV6_ICMP if ip.info.src.is_ipv6() => icmp::parse_v6(&ip, verify)?,
+        IpNumber::TCP => tcp::parse(ip, verify)?,
+        IpNumber::ICMP if ip.info.src.is_ipv4() => icmp::parse_v4(ip, verify)?,
+        IpNumber::IPV6_ICMP if ip.info.src.is_ipv6() => icmp::parse_v6(ip, verify)?,
         _ => return Err(DropReason::Protocol),
     };
     Ok(Packet { ip: ip.info, body })

@@ -388,3 +388,61 @@ fn random_packets_never_panic() {
     }
     assert!(parsed > 1000, "only {parsed} got through");
 }
+
+#[test]
+fn offload_metadata_must_agree_with_the_packet() {
+    const DROPPED: Option<DropReason> = Some(DropReason::Offload);
+    let partial = |start: u16, offset: u16| Checksum::Partial { start, offset };
+    let v4_options = fixed(&tcp_v4(), |p| {
+        p.splice(20..20, [1, 1, 1, 1]);
+        p[0] = 0x46;
+        p[3] += 4;
+    });
+    let ping = wrap(V4, 1, &[8, 0, 0, 0, 0, 1, 0, 1], Some(2));
+    let udp = wrap(V4, 17, &[0; 20], None);
+    for (packet, start) in [(tcp_v4(), 20), (tcp_v6(), 40), (v4_options, 24)] {
+        let (header, past) = (start + 32, packet.len() as u16);
+        let table = [
+            ("nothing", Checksum::Verified, None, 0, None),
+            ("where it belongs", partial(start, 16), None, 0, None),
+            ("segments", partial(start, 16), Some(10), header, None),
+            ("one segment", partial(start, 16), Some(9_000), header, None),
+            ("segments, verified", Checksum::Verified, Some(10), header, None),
+            ("header length without segments", partial(start, 16), None, 7, None),
+            ("start 0", partial(0, 16), None, 0, DROPPED),
+            ("start one early", partial(start - 1, 16), None, 0, DROPPED),
+            ("start one late", partial(start + 1, 16), None, 0, DROPPED),
+            ("the other version's start", partial(60 - start, 16), None, 0, DROPPED),
+            ("start past the end", partial(past, 16), None, 0, DROPPED),
+            ("largest start", partial(u16::MAX, 16), None, 0, DROPPED),
+            ("offset 0", partial(start, 0), None, 0, DROPPED),
+            ("UDP's offset", partial(start, 6), None, 0, DROPPED),
+            ("offset past the end", partial(start, past), None, 0, DROPPED),
+            ("largest of both", partial(u16::MAX, u16::MAX), Some(10), header, DROPPED),
+            ("segments of no bytes", partial(start, 16), Some(0), header, DROPPED),
+            ("segments of no bytes, verified", Checksum::Verified, Some(0), 0, DROPPED),
+            ("segments, start late", partial(start + 4, 16), Some(10), header, DROPPED),
+            ("header length 0", partial(start, 16), Some(10), 0, DROPPED),
+            ("header without TCP options", partial(start, 16), Some(10), start + 20, DROPPED),
+            ("header one longer", partial(start, 16), Some(10), header + 1, DROPPED),
+            ("header past the end", partial(start, 16), Some(10), past + 1, DROPPED),
+            ("largest header", partial(start, 16), Some(10), u16::MAX, DROPPED),
+        ];
+        for (what, checksum, segment_size, header_len, expected) in table {
+            if what.starts_with("the other") && start == 24 {
+                continue;
+            }
+            let offload = Offload { checksum, segment_size, header_len };
+            assert_eq!(parse_received(&packet, offload).err(), expected, "{what}, TCP at {start}");
+        }
+    }
+    let offload = |checksum, segment_size, header_len| Offload { checksum, segment_size, header_len };
+    assert_eq!(parse_received(&ping, offload(partial(20, 2), None, 0)).err(), None);
+    assert_eq!(parse_received(&ping, offload(partial(20, 16), None, 0)).err(), DROPPED);
+    assert_eq!(parse_received(&ping, offload(partial(20, 2), Some(10), 40)).err(), DROPPED);
+    assert_eq!(parse_received(&udp, offload(partial(20, 6), None, 0)).err(), Some(DropReason::Protocol));
+    assert_eq!(parse_received(&udp, offload(partial(20, 6), Some(10), 28)).err(), DROPPED);
+    // What is wrong with the packet itself comes first.
+    let broken = with(&tcp_v4(), |p| p[10] ^= 1);
+    assert_eq!(parse_received(&broken, offload(partial(0, 0), Some(0), 0)).err(), Some(DropReason::IpChecksum));
+}
