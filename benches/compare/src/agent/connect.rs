@@ -28,15 +28,15 @@ pub async fn serve(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-pub async fn measure<N: Net>(net: &N, peer: SocketAddr, time: Duration) -> io::Result<Figures> {
+pub async fn measure<N: Net>(net: N, peer: SocketAddr, time: Duration) -> io::Result<Figures> {
     let mut times = Times::new()?;
     for round in 0..WARM_UP {
-        visit(net, peer, round.to_le_bytes()[0]).await?;
+        visit(&net, peer, round.to_le_bytes()[0]).await?;
     }
     let began = Instant::now();
     let mut last = began;
     while last.duration_since(began) < time && times.count() < MOST {
-        visit(net, peer, times.count().to_le_bytes()[0]).await?;
+        visit(&net, peer, times.count().to_le_bytes()[0]).await?;
         let now = Instant::now();
         times.record(now.duration_since(last));
         last = now;

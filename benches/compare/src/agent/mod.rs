@@ -91,12 +91,17 @@ async fn serve(job: &Job) -> io::Result<Figures> {
     match job.workload {
         Workload::BulkSend => bulk::flows(several(&listener, job).await?, Transfer::of(job), Does::Receive).await,
         Workload::BulkReceive => bulk::flows(several(&listener, job).await?, Transfer::of(job), Does::Send).await,
-        Workload::PingPong | Workload::PingPongOneCpu => pingpong::serve(one(&listener).await?).await,
+        Workload::PingPong | Workload::PingPongOneCpu => in_a_task(pingpong::serve(one(&listener).await?)).await,
         Workload::Connect | Workload::ConnectOneCpu => until_done(connect::serve(&listener)).await,
         Workload::Echo => until_done(echo::serve(&listener)).await,
         Workload::Idle => idle::serve(&listener, job.count, orders_end()).await,
         Workload::Pair => Err(io::Error::other("a pair has no peer")),
     }
+}
+
+/// As a server would; tokio wakes the future of `block_on` at a higher price.
+async fn in_a_task(work: impl Future<Output = io::Result<Figures>> + Send + 'static) -> io::Result<Figures> {
+    tokio::spawn(work).await.map_err(io::Error::other)?
 }
 
 async fn several(listener: &TcpListener, job: &Job) -> io::Result<Vec<TcpStream>> {
@@ -156,8 +161,10 @@ async fn against_peer<N: Net>(job: &Job, net: &N) -> io::Result<Figures> {
         Workload::BulkReceive => {
             bulk::flows(echo::open(net, peer, job.flows).await?, Transfer::of(job), Does::Receive).await
         }
-        Workload::PingPong | Workload::PingPongOneCpu => pingpong::measure(net.connect(peer).await?, time).await,
-        Workload::Connect | Workload::ConnectOneCpu => connect::measure(net, peer, time).await,
+        Workload::PingPong | Workload::PingPongOneCpu => {
+            in_a_task(pingpong::measure(net.connect(peer).await?, time)).await
+        }
+        Workload::Connect | Workload::ConnectOneCpu => in_a_task(connect::measure(net.clone(), peer, time)).await,
         Workload::Echo => echo::measure(net, peer, job.count, time).await,
         Workload::Idle => idle::measure(net, peer, job.count).await,
         Workload::Pair => Err(io::Error::other("a pair has no peer")),

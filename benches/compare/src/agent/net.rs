@@ -16,11 +16,11 @@ use crate::lab;
 const BACKLOG: u32 = 4_096;
 
 /// The side that connects.
-pub trait Net: Sync {
+pub trait Net: Clone + Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// A connection without Nagle's algorithm.
-    fn connect(&self, peer: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
+    fn connect(&self, peer: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// Whether the memory of a connection is the kernel's.
     fn is_kernel(&self) -> bool {
@@ -29,6 +29,7 @@ pub trait Net: Sync {
 }
 
 /// `tokio::net` in the network namespace of this process.
+#[derive(Clone)]
 pub struct Kernel {
     pub congestion: String,
 }
@@ -62,6 +63,7 @@ impl Net for Kernel {
 }
 
 /// usernet over a TUN of its own.
+#[derive(Clone)]
 pub struct Usernet(Stack);
 
 impl Usernet {

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures::{Sink, Stream};
@@ -21,7 +22,8 @@ use crate::plan::Workload;
 
 const MTU: usize = 1500;
 
-pub struct Smoltcp(Stack);
+#[derive(Clone)]
+pub struct Smoltcp(Arc<Stack>);
 
 impl Smoltcp {
     pub fn over_tun(workload: Workload) -> io::Result<Smoltcp> {
@@ -34,7 +36,7 @@ impl Smoltcp {
             // usernet's default. Its own, 8 KiB, would make it wait for every window.
             config.buffer_size = BufferSize { tcp_rx_size: 1 << 20, tcp_tx_size: 1 << 20, ..BufferSize::default() };
         }
-        Ok(Smoltcp(Stack::new(Device::new()?, config)))
+        Ok(Smoltcp(Arc::new(Stack::new(Device::new()?, config))))
     }
 }
 
