@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernel_link::capture::{self, Behind, Capture, set_max_segment};
 use kernel_link::{Failure, Link, drain, ensure, ping, pump};
 use libtest_mimic::{Arguments, Trial};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -66,6 +67,8 @@ const CASES: &[(&str, usize, Case)] = cases! {
     icmp_unreachable_ends_connect: 1500 => icmp_unreachable;
     the_kernel_pings_us: 1500 => |link: Arc<Link>| async move { ping(&link) };
     few_device_writes_per_mib: 1500 => few_device_writes;
+    no_segment_exceeds_the_peers_mss: 1500 => mss_is_kept;
+    forwarded_segments_fit_a_plain_wire: 1500 => forwarded;
     link_deleted_in_mid_transfer_is_network_down: 1500 => link_deleted;
 };
 
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
     }
     let modes = CASES.iter().flat_map(|case| OFFLOAD.map(|offload| (case, offload)));
     let trials = modes.enumerate().map(|(index, ((name, mtu, case), offload))| {
-        let forwards = *name == "icmp_unreachable_ends_connect";
+        let forwards = matches!(*name, "icmp_unreachable_ends_connect" | "forwarded_segments_fit_a_plain_wire");
         let unavailable = step.clone().or_else(|| no_forwarding.clone().filter(|_| forwards));
         let ignored = unavailable.is_some() && !required;
         let name = if offload { format!("{name}_with_offload") } else { (*name).to_owned() };
@@ -191,6 +194,51 @@ async fn few_device_writes(link: Arc<Link>) -> Verdict {
     let limit = if link.offload { 20 } else { 800 };
     println!("{per_mib} device writes per MiB, offload {}", link.offload);
     ensure(per_mib <= limit, &format!("{per_mib} device writes per MiB are at most {limit}"))
+}
+
+/// What the kernel is told to split by, read from a packet socket on its side of the TUN.
+async fn mss_is_kept(link: Arc<Link>) -> Verdict {
+    // RFC 6691 §2: 12 of its bytes are the timestamps'.
+    const ANNOUNCED: i32 = 700;
+    const TEXT: usize = 688;
+    let IpAddr::V4(ours) = link.ours4 else { return Err("not an IPv4 address".into()) };
+    let capture = Capture::start(&link.name, ours, true)?;
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    set_max_segment(&socket, ANNOUNCED)?;
+    socket.bind(SocketAddr::new(link.kernel4, 0))?;
+    let listener = socket.listen(4)?;
+    let (stream, theirs) = tokio::try_join!(link.stack.connect(listener.local_addr()?), listener.accept())?;
+    let sent = tokio::spawn(pump(stream, 8 * MIB, 6));
+    ensure(drain(theirs.0).await? == (8 * MIB, sent.await??), "what we sent arrived")?;
+    let packets = tokio::task::spawn_blocking(|| capture.finish()).await??;
+    let large = packets.iter().filter(|packet| packet.gso_size > 0).count();
+    println!("{} packets captured, {large} of them large", packets.len());
+    for packet in &packets {
+        let most = if packet.gso_size > 0 { packet.gso_size } else { packet.text() };
+        ensure(most <= TEXT, &format!("{most} bytes of text are at most {TEXT}"))?;
+    }
+    ensure(packets.iter().any(|packet| packet.text() > 0), "text was captured")?;
+    ensure((large > 0) == link.offload, "large packets with offload and only then")
+}
+
+/// A host behind a forwarding kernel and a veth that merges, splits and sums nothing.
+async fn forwarded(link: Arc<Link>) -> Verdict {
+    if !capture::has_programs() {
+        println!("skipped: needs the programs ip and ethtool");
+        return Ok(());
+    }
+    let (IpAddr::V4(ours), IpAddr::V4(kernel)) = (link.ours4, link.kernel4) else { return Err("IPv4".into()) };
+    let index = kernel.octets()[2];
+    let behind = tokio::task::spawn_blocking(move || Behind::start(index, ours)).await??;
+    let stream = link.stack.connect(SocketAddr::V4(behind.address)).await?;
+    let sent = pump(stream, 16 * MIB, 7).await?;
+    let (bytes, hash, packets) = tokio::task::spawn_blocking(|| behind.finish()).await??;
+    ensure((bytes, hash) == (16 * MIB, sent), "what we sent arrived")?;
+    println!("{} packets captured behind the veth", packets.len());
+    ensure(packets.len() > 5_000, "the packets of the stream were captured")?;
+    let longest = packets.iter().map(|packet| packet.packet.len()).max().unwrap_or(0);
+    ensure(longest <= 1500, &format!("the longest packet has {longest} bytes, at most 1500"))?;
+    ensure(packets.iter().all(capture::Captured::is_sound), "every checksum holds")
 }
 
 async fn half_close_by_us(link: Arc<Link>) -> Verdict {
