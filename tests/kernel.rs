@@ -192,7 +192,7 @@ async fn few_device_writes(link: Arc<Link>) -> Verdict {
     let after = link.stack.stats();
     let per_mib = (after.device_writes - before.device_writes) as usize / (BYTES / MIB);
     let limit = if link.offload { 20 } else { 800 };
-    println!("{per_mib} device writes per MiB, offload {}", link.offload);
+    eprintln!("{per_mib} device writes per MiB, offload {}", link.offload);
     ensure(per_mib <= limit, &format!("{per_mib} device writes per MiB are at most {limit}"))
 }
 
@@ -212,7 +212,7 @@ async fn mss_is_kept(link: Arc<Link>) -> Verdict {
     ensure(drain(theirs.0).await? == (8 * MIB, sent.await??), "what we sent arrived")?;
     let packets = tokio::task::spawn_blocking(|| capture.finish()).await??;
     let large = packets.iter().filter(|packet| packet.gso_size > 0).count();
-    println!("{} packets captured, {large} of them large", packets.len());
+    eprintln!("{} packets captured, {large} of them large", packets.len());
     for packet in &packets {
         let most = if packet.gso_size > 0 { packet.gso_size } else { packet.text() };
         ensure(most <= TEXT, &format!("{most} bytes of text are at most {TEXT}"))?;
@@ -224,7 +224,7 @@ async fn mss_is_kept(link: Arc<Link>) -> Verdict {
 /// A host behind a forwarding kernel and a veth that merges, splits and sums nothing.
 async fn forwarded(link: Arc<Link>) -> Verdict {
     if !capture::has_programs() {
-        println!("skipped: needs the programs ip and ethtool");
+        eprintln!("skipped: needs the programs ip and ethtool");
         return Ok(());
     }
     let (IpAddr::V4(ours), IpAddr::V4(kernel)) = (link.ours4, link.kernel4) else { return Err("IPv4".into()) };
@@ -234,7 +234,7 @@ async fn forwarded(link: Arc<Link>) -> Verdict {
     let sent = pump(stream, 16 * MIB, 7).await?;
     let (bytes, hash, packets) = tokio::task::spawn_blocking(|| behind.finish()).await??;
     ensure((bytes, hash) == (16 * MIB, sent), "what we sent arrived")?;
-    println!("{} packets captured behind the veth", packets.len());
+    eprintln!("{} packets captured behind the veth", packets.len());
     ensure(packets.len() > 5_000, "the packets of the stream were captured")?;
     let longest = packets.iter().map(|packet| packet.packet.len()).max().unwrap_or(0);
     ensure(longest <= 1500, &format!("the longest packet has {longest} bytes, at most 1500"))?;
