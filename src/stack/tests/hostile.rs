@@ -285,3 +285,31 @@ fn random_segments_never_get_more_than_one_answer_each() {
     net.now = Instant::from_millis(30_000);
     net.transfer(&client, &server, b"unharmed");
 }
+
+#[test]
+fn metadata_that_contradicts_its_packet_is_counted_whatever_device_said_it() {
+    let mut net = Net::pair();
+    let syn = packet_to(&mut net);
+    let good = Offload { checksum: Checksum::Partial { start: 20, offset: 16 }, ..Offload::default() };
+    let bad = [
+        Offload { checksum: Checksum::Partial { start: 24, offset: 16 }, ..Offload::default() },
+        Offload { segment_size: Some(0), ..Offload::default() },
+        Offload { segment_size: Some(1_000), header_len: 20, ..good },
+    ];
+    let now = net.now;
+    for (count, offload) in (1..).zip(bad) {
+        net.engines[1].receive(now, &syn, offload);
+        assert_eq!(net.engines[1].stats.dropped(DropReason::Offload), count, "{offload:?}");
+        assert_eq!(net.engines[1].stats.dropped_total(), count);
+    }
+    net.engines[1].receive(now, &syn, good);
+    assert_eq!(net.engines[1].stats.dropped(DropReason::NoSocket), 1, "the packet itself is fine");
+}
+
+/// A SYN of engine 0 to engine 1.
+fn packet_to(net: &mut Net) -> Vec<u8> {
+    let _client = net.connect(0, "10.0.0.2:80");
+    let now = net.now;
+    let out = net.engines[0].poll_transmit(now).expect("a SYN");
+    [out.header, out.payload[0], out.payload[1]].concat()
+}
