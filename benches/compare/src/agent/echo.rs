@@ -22,6 +22,8 @@ const OPENING: usize = 64;
 pub async fn serve(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
+        // A socket must not outlive its measurement: its retransmitted FIN would reach the next subject.
+        stream.set_zero_linger()?;
         tokio::spawn(async move {
             let mut message = [0; MESSAGE];
             while stream.read_exact(&mut message).await.is_ok() {

@@ -22,6 +22,8 @@ pub async fn serve(listener: &TcpListener, count: u64, end: impl Future<Output =
     let all = async {
         for _ in 0..count {
             let (mut stream, _) = listener.accept().await?;
+            // As in `echo`.
+            stream.set_zero_linger()?;
             tokio::spawn(async move {
                 while let Ok(byte) = stream.read_u8().await {
                     stream.write_u8(byte).await?;
