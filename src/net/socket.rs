@@ -89,22 +89,14 @@ impl Inner {
             return Ok(Arc::clone(handle));
         }
         let handle = current()?;
-        self.join_to(&handle)?;
-        Ok(handle)
-    }
-
-    fn join_to(&mut self, handle: &Arc<Handle>) -> Result<(), ConnError> {
         self.user.join(&handle.shared().budget)?;
-        self.handle = Some(Arc::clone(handle));
-        Ok(())
+        self.handle = Some(Arc::clone(&handle));
+        Ok(handle)
     }
 
     /// Reserves buffers of other sizes; the old ones are given back.
     fn reserve(&mut self, options: SocketOptions) -> Result<(), ConnError> {
-        let (user, pipe) = reserve(options)?;
-        if let Some(handle) = &self.handle {
-            user.join(&handle.shared().budget)?;
-        }
+        let (user, pipe) = reserve(options, self.handle.as_ref())?;
         (self.user, self.pipe) = (user, pipe);
         Ok(())
     }
@@ -122,9 +114,14 @@ impl Inner {
     }
 }
 
-fn reserve(options: SocketOptions) -> Result<(UserEnd, StackEnd), ConnError> {
+/// Reserves both buffers, charged to the stack if there is one.
+fn reserve(options: SocketOptions, handle: Option<&Arc<Handle>>) -> Result<(UserEnd, StackEnd), ConnError> {
     let size = |bytes: u32| usize::try_from(bytes).map_err(|_| ConnError::InvalidInput);
-    let region = Region::map(size(options.send_buffer)?, size(options.recv_buffer)?)?;
+    let (send, recv) = (size(options.send_buffer)?, size(options.recv_buffer)?);
+    let region = match handle {
+        Some(handle) => handle.shared().budget.region(send, recv)?,
+        None => Region::map(send, recv)?,
+    };
     Ok(pipe(region, options))
 }
 
@@ -181,11 +178,8 @@ impl UserSocket {
 
     fn open(family: Family, handle: Option<&Arc<Handle>>) -> io::Result<UserSocket> {
         let options = handle.map(|handle| handle.shared().config.socket).unwrap_or_default();
-        let (user, pipe) = reserve(options)?;
-        let mut inner = Inner { family, user, pipe, binding: None, handle: None };
-        if let Some(handle) = handle {
-            inner.join_to(handle)?;
-        }
+        let (user, pipe) = reserve(options, handle)?;
+        let inner = Inner { family, user, pipe, binding: None, handle: handle.map(Arc::clone) };
         Ok(UserSocket { inner: Box::new(Mutex::new(inner)) })
     }
 

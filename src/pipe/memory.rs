@@ -1,26 +1,36 @@
 //! [`Region`]: the reserved address space of one connection, and [`Budget`]: what a stack may reserve and keep resident.
 //!
 //! A region is one private anonymous mapping that holds both buffers, each starting on a page of its own: nothing is
-//! resident until a byte is written, and unmapping gives everything back. It is never reused for another connection, so
-//! there are no dirty pages to hand on. Charged to a stack by [`Region::join`]. Never looks at the bytes. Called by `net`
+//! resident until a byte is written. Charged to a stack by [`Region::join`]. Never looks at the bytes. Called by `net`
 //! and `stack` (which create regions) and by `ring` (which alone reads and writes them).
+//!
+//! Mapping and unmapping, and the page faults after it, are a tenth of what a short connection costs. So a stack keeps a
+//! few mappings of regions that are gone, wiped, for its next connections ([`Budget::region`]): every byte is zero again,
+//! and at most the first page of each buffer is resident.
 //!
 //! # Safety argument
 //!
-//! The only unsafe call is `madvise(MADV_DONTNEED)` in [`Region::forget`]. On a private anonymous mapping it replaces the
-//! pages of the range by zero pages; the bytes stay readable, writable and initialised. What changes is their value, so
-//! nobody may hold a reference into the range or count on its contents; that is the contract of `forget`, an `unsafe fn`
-//! whose one caller, `ring`, holds the only handle that can reach the range at that moment.
+//! [`Region::forget`] calls `madvise(MADV_DONTNEED)`. On a private anonymous mapping it replaces the pages of the range by
+//! zero pages; the bytes stay readable, writable and initialised. What changes is their value, so nobody may hold a
+//! reference into the range or count on its contents; that is the contract of `forget`, an `unsafe fn` whose one caller,
+//! `ring`, holds the only handle that can reach the range at that moment.
+//!
+//! [`Region::wipe`] is called by `drop` alone, so no other handle exists: it may write zeros, or `forget`.
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::BufferInfo;
 use crate::error::ConnError;
+
+/// Most mappings a stack keeps for its next connections: with two pages each, half a MiB.
+const SPARES: usize = 64;
 
 /// What a stack may reserve and keep resident. One per stack; every connection of it takes from here.
 #[derive(Debug)]
@@ -30,6 +40,8 @@ pub struct Budget {
     reserved: AtomicU64,
     used: AtomicU64,
     starved: AtomicBool,
+    /// Wiped mappings of regions that are gone. Locked for O(1), never across a system call.
+    spares: Mutex<VecDeque<Mapping>>,
 }
 
 impl Budget {
@@ -41,7 +53,42 @@ impl Budget {
             reserved: AtomicU64::new(0),
             used: AtomicU64::new(0),
             starved: AtomicBool::new(false),
+            spares: Mutex::new(VecDeque::new()),
         })
+    }
+
+    /// Reserves two buffers of exactly these sizes and charges them to this stack: [`Region::map`] and [`Region::join`].
+    ///
+    /// # Errors
+    ///
+    /// As these.
+    pub fn region(self: &Arc<Self>, send: usize, recv: usize) -> Result<Region, ConnError> {
+        let region = match self.take_spare(send, recv) {
+            Some(mapping) => Region::over(mapping),
+            None => Region::map(send, recv)?,
+        };
+        region.join(self)?;
+        Ok(region)
+    }
+
+    /// A mapping of this shape, the last one that came back: its pages are in the cache.
+    fn take_spare(&self, send: usize, recv: usize) -> Option<Mapping> {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = spares.iter().rposition(|spare| (spare.send, spare.recv) == (send, recv))?;
+        spares.remove(found)
+    }
+
+    /// Keeps a wiped mapping. Hands back one that had to go for it, so that it is unmapped outside the lock.
+    fn keep(&self, mapping: Mapping) -> Option<Mapping> {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        spares.push_back(mapping);
+        if spares.len() > SPARES { spares.pop_front() } else { None }
+    }
+
+    /// Mappings that wait for the next connections.
+    #[cfg(test)]
+    pub fn spares(&self) -> usize {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Takes all of `bytes` or nothing; `false` marks the budget starved.
@@ -139,25 +186,18 @@ pub enum Side {
     Recv,
 }
 
-/// The address space of one connection: both buffers, reserved and untouched.
+/// A mapping that holds two buffers.
 #[derive(Debug)]
-pub struct Region {
+struct Mapping {
     map: MmapRaw,
     /// Where the receive buffer begins: the send capacity rounded up to a page.
     recv_offset: usize,
     send: usize,
     recv: usize,
-    /// The stack that this region is charged to.
-    stack: OnceLock<Arc<Budget>>,
 }
 
-impl Region {
-    /// Reserves two buffers of exactly these sizes. No page of them is resident, no stack is charged yet.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnError::InvalidInput`] if a size is 0 or above `u32::MAX`; [`ConnError::ReservedLimit`] if the system refuses.
-    pub fn map(send: usize, recv: usize) -> Result<Region, ConnError> {
+impl Mapping {
+    fn new(send: usize, recv: usize) -> Result<Mapping, ConnError> {
         for size in [send, recv] {
             if size == 0 || u32::try_from(size).is_err() {
                 return Err(ConnError::InvalidInput);
@@ -172,7 +212,32 @@ impl Region {
         // A huge page would make 2 MiB resident for one byte. A kernel without huge pages refuses the advice: as good.
         #[cfg(target_os = "linux")]
         let _ = map.advise(Advice::NoHugePage);
-        Ok(Region { map, recv_offset, send, recv, stack: OnceLock::new() })
+        Ok(Mapping { map, recv_offset, send, recv })
+    }
+}
+
+/// The address space of one connection: both buffers, reserved and all zero.
+#[derive(Debug)]
+pub struct Region {
+    mapping: ManuallyDrop<Mapping>,
+    /// Bytes from the start of each buffer that may have been written since it was last wiped.
+    touched: [AtomicUsize; 2],
+    /// The stack that this region is charged to.
+    stack: OnceLock<Arc<Budget>>,
+}
+
+impl Region {
+    /// Reserves two buffers of exactly these sizes. No page of them is resident, no stack is charged yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnError::InvalidInput`] if a size is 0 or above `u32::MAX`; [`ConnError::ReservedLimit`] if the system refuses.
+    pub fn map(send: usize, recv: usize) -> Result<Region, ConnError> {
+        Mapping::new(send, recv).map(Region::over)
+    }
+
+    fn over(mapping: Mapping) -> Region {
+        Region { mapping: ManuallyDrop::new(mapping), touched: Default::default(), stack: OnceLock::new() }
     }
 
     /// Charges `max_reserved` of a stack; given back on drop. Joining twice changes nothing.
@@ -196,14 +261,14 @@ impl Region {
 
     /// Bytes of address space, both buffers, in whole pages.
     pub fn reserved(&self) -> u64 {
-        self.map.len() as u64
+        self.mapping.map.len() as u64
     }
 
     /// Size of a buffer in bytes.
     pub fn capacity(&self, side: Side) -> usize {
         match side {
-            Side::Send => self.send,
-            Side::Recv => self.recv,
+            Side::Send => self.mapping.send,
+            Side::Recv => self.mapping.recv,
         }
     }
 
@@ -215,9 +280,25 @@ impl Region {
     /// First byte of a buffer; [`Region::capacity`] bytes from here are mapped for as long as the region lives.
     pub(super) fn start(&self, side: Side) -> *mut u8 {
         match side {
-            Side::Send => self.map.as_mut_ptr(),
-            // Within the mapping: `map` made it longer than this.
-            Side::Recv => self.map.as_mut_ptr().wrapping_add(self.recv_offset),
+            Side::Send => self.mapping.map.as_mut_ptr(),
+            // Within the mapping: `new` made it longer than this.
+            Side::Recv => self.mapping.map.as_mut_ptr().wrapping_add(self.mapping.recv_offset),
+        }
+    }
+
+    fn touched(&self, side: Side) -> &AtomicUsize {
+        let [send, recv] = &self.touched;
+        match side {
+            Side::Send => send,
+            Side::Recv => recv,
+        }
+    }
+
+    /// Notes that the buffer's first `len` bytes may be written. The one producer of `side` says so before it writes.
+    pub(super) fn touch(&self, side: Side, len: usize) {
+        let touched = self.touched(side);
+        if len > touched.load(Ordering::Relaxed) {
+            touched.store(len, Ordering::Relaxed);
         }
     }
 
@@ -229,19 +310,44 @@ impl Region {
     /// needed afterwards.
     pub(super) unsafe fn forget(&self, side: Side) {
         let (offset, len) = match side {
-            Side::Send => (0, self.recv_offset),
-            Side::Recv => (self.recv_offset, self.map.len() - self.recv_offset),
+            Side::Send => (0, self.mapping.recv_offset),
+            Side::Recv => (self.mapping.recv_offset, self.mapping.map.len() - self.mapping.recv_offset),
         };
         // SAFETY: the range lies inside the mapping and covers whole pages of one buffer alone; by this function's
         // contract no reference into it exists. Zero pages are valid `u8`s.
-        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+        let forgotten = unsafe { self.mapping.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+        if forgotten.is_ok() {
+            self.touched(side).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes every byte zero. Answers whether that worked.
+    fn wipe(&mut self, side: Side) -> bool {
+        let touched = self.touched(side).load(Ordering::Relaxed).min(self.capacity(side));
+        if touched <= rustix::param::page_size() {
+            // Cheaper than the fault that brings the page back.
+            // SAFETY: `touched` bytes from `start` are mapped, and `&mut self` is the only handle left.
+            unsafe { self.start(side).write_bytes(0, touched) };
+            return true;
+        }
+        // SAFETY: `&mut self` is the only handle left, and the contents are of no use to anybody.
+        unsafe { self.forget(side) };
+        self.touched(side).load(Ordering::Relaxed) == 0
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Some(budget) = self.stack.get() {
+        let stack = self.stack.take();
+        if let Some(budget) = &stack {
             subtract(&budget.reserved, self.reserved());
         }
+        let keep = stack.filter(|_| self.wipe(Side::Send) && self.wipe(Side::Recv));
+        // SAFETY: `drop` runs once and nothing uses `mapping` after this.
+        let mapping = unsafe { ManuallyDrop::take(&mut self.mapping) };
+        drop(match keep {
+            Some(budget) => budget.keep(mapping),
+            None => Some(mapping),
+        });
     }
 }

@@ -139,6 +139,7 @@ impl Memory {
         let index = usize::try_from(from_base % capacity as u64).unwrap_or(0);
         let first = len.min(capacity - index);
         Cut {
+            start: index,
             first: (self.region.start(side).wrapping_add(index), first),
             second: (self.region.start(side), len - first),
         }
@@ -167,6 +168,8 @@ impl fmt::Debug for Memory {
 
 /// Two runs of bytes in a buffer; the second begins at its start.
 struct Cut {
+    /// Where the first run begins, counted from the start of the buffer.
+    start: usize,
     first: (*mut u8, usize),
     second: (*mut u8, usize),
 }
@@ -310,6 +313,9 @@ impl Producer {
         let position = self.tail() + offset as u64;
         self.memory.trace(self.side, position, len, true);
         let cut = self.memory.cut(self.side, position, len);
+        // A run that wraps has reached the end of the buffer.
+        let reached = if cut.second.1 > 0 { self.capacity() } else { cut.start + len };
+        self.memory.region.touch(self.side, reached);
         // SAFETY: [position, position + len) lies in [tail, head + capacity), which the consumer does not touch until
         // this producer publishes it, for which it needs `&mut self`, borrowed here (1, 2). The two runs are disjoint
         // and inside the mapping (len ≤ capacity), which `self` keeps alive (6); Acquire in `free` ordered the

@@ -547,6 +547,52 @@ fn a_region_is_exact_and_charged_to_its_stack() {
     }
 }
 
+/// Fills both buffers of a region with that many bytes, drops it and looks at the next one the stack hands out.
+fn reuse(fill: usize) {
+    let budget = Budget::new(1 << 30, 1 << 30);
+    let region = budget.region(20_000, 10_000).unwrap();
+    let before = [region.buffer(Side::Send), region.buffer(Side::Recv)];
+    let mut rings = super::ring::rings(region);
+    let data = vec![0xaa; fill];
+    let written = [rings.send_producer.write(&data), rings.recv_producer.write(&data)];
+    assert_eq!(written, [fill, fill.min(10_000)]);
+    drop(rings);
+    assert_eq!(budget.reserved(), 0);
+
+    // Another shape gets a mapping of its own.
+    let other = budget.region(10_000, 20_000).unwrap();
+    assert_ne!(other.buffer(Side::Send).address, before[0].address);
+
+    let again = budget.region(20_000, 10_000).unwrap();
+    let after = [again.buffer(Side::Send), again.buffer(Side::Recv)];
+    let mut again = super::ring::rings(again);
+    // What was there is gone: publish without writing and look.
+    again.send_producer.publish(20_000);
+    again.recv_producer.publish(10_000);
+    for ring in [&again.send_consumer, &again.recv_consumer] {
+        assert!(ring.slices(0, 20_000).concat().iter().all(|byte| *byte == 0), "{fill} bytes shine through");
+    }
+    assert_eq!(after, before, "the mapping is used again");
+}
+
+#[test]
+fn a_mapping_is_used_again_wiped() {
+    for fill in [0, 1, 4096, 4097, 10_000, 20_000] {
+        reuse(fill);
+    }
+}
+
+#[test]
+fn a_stack_keeps_a_few_mappings_only() {
+    let budget = Budget::new(1 << 30, 1 << 30);
+    let regions: Vec<Region> = (0..100).map(|_| budget.region(4096, 4096).unwrap()).collect();
+    let addresses: Vec<usize> = regions.iter().map(|region| region.buffer(Side::Send).address).collect();
+    drop(regions);
+    assert_eq!(budget.spares(), 64);
+    let last = budget.region(4096, 4096).unwrap();
+    assert_eq!(Some(&last.buffer(Side::Send).address), addresses.last(), "the one whose pages are in the cache");
+}
+
 #[test]
 fn info_is_published_and_never_waits_for_the_user() {
     let mut p = established();

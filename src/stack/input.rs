@@ -9,7 +9,7 @@ use super::demux::{Conn, Key, Phase};
 use super::listener::Accepting;
 use super::reply::reset_for;
 use super::{Engine, LOOPBACK};
-use crate::pipe::{ConnId, Region, pipe};
+use crate::pipe::{ConnId, pipe};
 use crate::stats::DropReason;
 use crate::tcb::{Cx, PassiveOpen, Tcb, Verdict};
 use crate::time::Instant;
@@ -211,9 +211,8 @@ impl Engine {
         }
         let options = accepting.options;
         let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let region = Region::map(size(options.send_buffer), size(options.recv_buffer));
+        let region = self.shared.budget.region(size(options.send_buffer), size(options.recv_buffer));
         let region = region.map_err(|_| DropReason::NoMemory)?;
-        region.join(&self.shared.budget).map_err(|_| DropReason::NoMemory)?;
         let (slot, shared) = (id.index, std::sync::Arc::clone(&self.shared));
         let Some((conn, mut cx)) = self.at(now, slot) else { return Err(DropReason::BadState) };
         let key = conn.key;
