@@ -22,6 +22,8 @@ mod death;
 mod edges;
 #[path = "api/mirror.rs"]
 mod mirror;
+#[path = "api/riding.rs"]
+mod riding;
 #[path = "api/sockets.rs"]
 mod sockets;
 #[path = "api/statics.rs"]

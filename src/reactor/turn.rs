@@ -36,6 +36,8 @@ enum Flow {
     Rest,
     /// A budget ran out: another turn at once, after other tasks had theirs.
     Again,
+    /// An ACK waits for its owner's answer: another turn once everybody who can run has run.
+    AfterUsers,
     /// The end: no handle is left, `shutdown` is over, or the device is gone.
     End,
 }
@@ -138,7 +140,11 @@ impl Reactor {
         let stats = self.engine.stats_mut();
         let packets = stats.packets_in.wrapping_add(stats.packets_out);
         again |= self.busy.looks_again(now, packets);
-        Ok(if again { Flow::Again } else { Flow::Rest })
+        Ok(match again {
+            true => Flow::Again,
+            false if self.engine.has_lingering() => Flow::AfterUsers,
+            false => Flow::Rest,
+        })
     }
 
     /// Takes orders to connect and to shut down. Returns whether more may wait.
@@ -291,6 +297,12 @@ impl Future for Reactor {
                 this.in_turn = false;
                 cx.waker().wake_by_ref();
                 Poll::Pending
+            }
+            Ok(Flow::AfterUsers) => {
+                this.in_turn = false;
+                // Waking ourselves would be too early: tokio polls the future of `block_on` after the tasks. This wakes
+                // after a whole round of the scheduler.
+                std::pin::pin!(tokio::task::yield_now()).poll(cx)
             }
             Ok(Flow::End) => {
                 this.in_turn = false;

@@ -99,6 +99,8 @@ pub struct Engine {
     /// Connections that something happened to since the last `end_turn`, once each.
     touched: Vec<ConnId>,
     rungs: Vec<Rung>,
+    /// Connections whose ACK waits for their owner's answer: due at the next [`Engine::poll_orders`].
+    lingering: Vec<ConnId>,
     /// Connections whose writers wait for the memory budget, each once.
     starved: Vec<ConnId>,
     replies: Replies,
@@ -136,6 +138,7 @@ impl Engine {
             dirty_local: VecDeque::new(),
             touched: Vec::new(),
             rungs: Vec::new(),
+            lingering: Vec::new(),
             starved: Vec::new(),
             replies,
             loopback: Loopback::default(),
@@ -187,6 +190,11 @@ impl Engine {
     /// Whether nothing is left that a peer could wait for: no connection but TIME-WAIT, no listener.
     pub fn is_idle(&self) -> bool {
         self.counts.live == 0 && self.counts.half_open == 0 && self.shared.registry().listeners() == 0
+    }
+
+    /// Whether ACKs wait for one pass of the users: another turn is due as soon as these have run.
+    pub fn has_lingering(&self) -> bool {
+        !self.lingering.is_empty()
     }
 
     /// The earliest moment at which [`Engine::on_deadlines`] has something to do.

@@ -49,8 +49,18 @@ impl Engine {
         self.after_event(now, id.index);
     }
 
-    /// Drains the doorbell: users have written, read, shut down or dropped; listeners have closed.
+    /// Drains the doorbell: users have written, read, shut down or dropped; listeners have closed. ACKs that waited for
+    /// their users wait no longer.
     pub fn poll_orders(&mut self, now: Instant) {
+        let mut lingering = std::mem::take(&mut self.lingering);
+        for id in lingering.drain(..) {
+            let Some(slot) = self.conns.slot_of(id) else { continue };
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.tcb.stop_lingering();
+            }
+            self.mark(slot);
+        }
+        self.lingering = lingering;
         let mut rungs = std::mem::take(&mut self.rungs);
         self.shared.doorbell.drain(&mut rungs);
         for rung in rungs.drain(..) {
@@ -170,8 +180,14 @@ impl Engine {
             self.remove(slot);
             return;
         }
+        let lingers = conn.tcb.is_lingering().then(|| conn.id(slot));
         self.count(now, slot);
         self.mark(slot);
+        if let Some(id) = lingers
+            && self.lingering.last() != Some(&id)
+        {
+            self.lingering.push(id);
+        }
     }
 
     /// Queues a connection for transmission and for `end_turn`.

@@ -292,6 +292,18 @@ impl Tcb {
         }
     }
 
+    /// Whether an ACK waits for the owner's answer: [`Tcb::stop_lingering`] once the owner has had its pass.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self, Tcb::Open(open) if open.owed.is_lingering())
+    }
+
+    /// The owner has had its pass: an ACK that its answer did not carry is due.
+    pub fn stop_lingering(&mut self) {
+        if let Tcb::Open(open) = self {
+            open.owed.stop_lingering();
+        }
+    }
+
     /// Whether a writer waits for the stack's memory budget: [`Tcb::retry_budget`] when there is some.
     pub fn is_starved(&self) -> bool {
         matches!(self, Tcb::Open(open) if open.pipe.is_starved())

@@ -94,6 +94,7 @@ pub struct OwedAcks {
     earlier: (Seq, u16),
     current: (Seq, u16),
     shared: bool,
+    lingers: bool,
 }
 
 impl OwedAcks {
@@ -113,6 +114,23 @@ impl OwedAcks {
     /// The one ACK that all in-order segments of a turn share.
     pub fn owe_shared(&mut self) {
         self.shared = true;
+    }
+
+    /// An ACK that the owner's answer may carry: it waits until the owner has had one pass of the runtime, no longer.
+    /// RFC 9293 §3.8.6.3 allows half a second; Linux has up to 40 ms here (`tcp_rcv_synsent_state_process`: "Save one
+    /// ACK. Data will be ready"; `tcp_fin` enters pingpong mode).
+    pub fn owe_after_owner(&mut self) {
+        self.lingers = true;
+    }
+
+    /// Whether such an ACK waits.
+    pub fn is_lingering(&self) -> bool {
+        self.lingers
+    }
+
+    /// The owner has had its pass.
+    pub fn stop_lingering(&mut self) {
+        self.shared |= std::mem::take(&mut self.lingers);
     }
 
     /// Whether a pure ACK must be sent.
@@ -135,6 +153,7 @@ impl OwedAcks {
     /// A segment with the newest acknowledgment number went out.
     pub fn on_ack_sent(&mut self) {
         self.shared = false;
+        self.lingers = false;
     }
 }
 

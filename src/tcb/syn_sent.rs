@@ -102,8 +102,8 @@ impl SynSent {
         open.take_syn_window(seg);
         open.snd.wl1 = seg.seq;
         open.snd.wl2 = seg.ack;
-        // The handshake's ACK is due even if nothing else is.
-        open.owed.owe_shared();
+        // The handshake's ACK is due even if nothing else is; the first text may carry it.
+        open.owed.owe_after_owner();
         // Text and FIN of the SYN-ACK are processed as if they came behind it (RFC 9293 §3.10.7.3, last paragraph).
         let verdict = if seg.payload.is_empty() && !seg.has(Flags::FIN) {
             Verdict::Done

@@ -75,9 +75,10 @@ impl End {
         }
     }
 
-    /// All segments to send now, payload copied.
+    /// All segments to send now, payload copied. The user has had its pass.
     fn transmit(&mut self, now: Instant) -> Vec<(Header, Vec<u8>)> {
         let mut out = Vec::new();
+        self.tcb.stop_lingering();
         while let Some(transmission) = self.with(now, |tcb, cx| tcb.poll_transmit(cx)) {
             let [first, second] = self.tcb.payload(&transmission);
             let payload = [first, second].concat();

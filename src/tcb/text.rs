@@ -154,7 +154,12 @@ impl Open {
         self.rcv.nxt += 1;
         self.rcv.adv = self.rcv.adv.max(self.rcv.nxt);
         self.pipe.on_fin();
-        self.owed.owe_shared();
+        if self.life.state() == State::Established && !self.orphaned {
+            // Most owners close at once: then one segment says both.
+            self.owed.owe_after_owner();
+        } else {
+            self.owed.owe_shared();
+        }
         self.life.on(Event::FinArrives);
     }
 

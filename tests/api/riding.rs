@@ -1,0 +1,58 @@
+//! ACKs that ride: the ACK of the handshake and that of a FIN wait until the owner has had one pass, and not longer.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+use usernet::State;
+
+use super::common::{connected, two_hosts, within};
+
+#[tokio::test(start_paused = true)]
+async fn the_first_text_carries_the_ack_of_the_handshake() {
+    let (one, two) = two_hosts();
+    let listener = two.bind("10.0.0.2:80").await.unwrap();
+    let mut client = one.connect("10.0.0.2:80").await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    let (mut server, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(within(server.read_u8()).await.unwrap(), b'x');
+    // SYN, then ACK and text in one.
+    assert_eq!(one.stats().packets_out, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_is_acknowledged_at_once_if_there_is_no_text() {
+    let (one, two) = two_hosts();
+    let began = Instant::now();
+    let (_client, _server) = connected(&one, &two).await;
+    assert_eq!((one.stats().packets_out, began.elapsed().as_nanos()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_closes_at_once_says_so_with_the_ack_of_the_fin() {
+    let (one, two) = two_hosts();
+    let (mut client, mut server) = connected(&one, &two).await;
+    let closes = tokio::spawn(async move {
+        assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        drop(client);
+    });
+    tokio::task::yield_now().await;
+    let before = one.stats().packets_out;
+    server.shutdown().await.unwrap();
+    assert_eq!(within(server.read_to_end(&mut Vec::new())).await.unwrap(), 0);
+    closes.await.unwrap();
+    assert_eq!(one.stats().packets_out - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fin_is_acknowledged_at_once_if_the_owner_stays() {
+    let (one, two) = two_hosts();
+    let (client, mut server) = connected(&one, &two).await;
+    let (began, before) = (Instant::now(), one.stats().packets_out);
+    server.shutdown().await.unwrap();
+    // Passes, not time: a deadline of the delayed ACK would move the paused clock.
+    while server.info().state != State::FinWait2 {
+        tokio::task::yield_now().await;
+        assert_eq!(began.elapsed().as_nanos(), 0);
+    }
+    assert_eq!((one.stats().packets_out - before, began.elapsed().as_nanos()), (1, 0));
+    drop(client);
+}
