@@ -33,15 +33,17 @@ impl Clock {
 
     /// Sees to it that the task is polled at `deadline`. Returns whether that moment has come already.
     /// tokio's timer has a resolution of one millisecond and never fires early.
+    ///
+    /// A timer that is set to an earlier moment stays: deadlines mostly move away, with every segment, and one poll too
+    /// many when it fires is cheaper than setting it each time.
     pub(super) fn wake_at(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
-            self.armed = None;
             return false;
         };
         if deadline <= self.latest {
             return true;
         }
-        if self.armed == Some(deadline) && !self.sleep.is_elapsed() {
+        if self.armed.is_some_and(|armed| armed <= deadline) && !self.sleep.is_elapsed() {
             return false;
         }
         self.armed = Some(deadline);
