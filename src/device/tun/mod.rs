@@ -138,9 +138,11 @@ impl Tun {
         let header = vnet::encode(packet);
         let slices = [header.get(..self.vnet_len).unwrap_or_default(), packet.header, first, second];
         let slices = slices.map(IoSlice::new);
-        let used = if self.vnet_len == 0 { slices.get(1..) } else { slices.get(..) };
+        // The kernel copies every slice descriptor, empty or not.
+        let from = usize::from(self.vnet_len == 0);
+        let to = if !second.is_empty() { 4 } else { 2 + usize::from(!first.is_empty()) };
         // The driver takes a packet whole or not at all.
-        writev(self.fd.get(), used.unwrap_or_default()).map(|_| ())
+        writev(self.fd.get(), slices.get(from..to).unwrap_or_default()).map(|_| ())
     }
 
     /// One attempt to receive. `None`: there is nothing now.
