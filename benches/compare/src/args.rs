@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::plan::{Subject, Workload};
+use crate::plan::{Reactor, Subject, Workload};
 
 /// Compares usernet over a TUN with the kernel's TCP over a veth pair and with tokio-smoltcp over a TUN, in one run.
 ///
@@ -49,6 +49,9 @@ pub struct Options {
     /// Worker threads of each process' runtime; 0: a current-thread runtime.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+    /// Where usernet's reactor runs.
+    #[arg(long, value_name = "WHERE", value_enum, default_value = "task")]
+    pub reactor: Reactor,
     /// Connections that share a bulk transfer.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub flows: u64,
@@ -98,6 +101,8 @@ pub struct Job {
     pub tun_queue: Option<u32>,
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    #[arg(long, value_enum, default_value = "task")]
+    pub reactor: Reactor,
     /// Bytes of a bulk transfer that are timed, and bytes after it that are compared one by one.
     #[arg(long, default_value_t = 0)]
     pub bytes: u64,

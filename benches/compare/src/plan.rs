@@ -33,6 +33,25 @@ impl Subject {
     }
 }
 
+/// Where usernet's reactor runs.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reactor {
+    /// A task of the program's runtime: the default.
+    Task,
+    /// A thread of its own.
+    Thread,
+    /// A task that looks for packets for 50 µs before it waits.
+    Busy,
+    /// Both.
+    BusyThread,
+}
+
+impl Reactor {
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Workload {
     /// One connection, the subject sends.

@@ -114,6 +114,7 @@ impl Run<'_> {
         let mut say = |name: &str, value: String| common.extend([format!("--{name}"), value]);
         say("congestion", self.options.congestion.clone());
         say("threads", self.options.threads.to_string());
+        say("reactor", self.options.reactor.name());
         say("bytes", bytes.to_string());
         say("flows", flows.to_string());
         say("tail", TAIL.to_string());

@@ -143,7 +143,7 @@ async fn measure(job: &Job) -> io::Result<Figures> {
 }
 
 async fn over_usernet(job: &Job, offload: bool) -> io::Result<Figures> {
-    let net = Usernet::over_tun(offload)?;
+    let net = Usernet::over_tun(offload, job.reactor)?;
     let mut figures = against_peer(job, &net).await?;
     figures.extend(net.counters());
     net.end().await?;

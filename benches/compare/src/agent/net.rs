@@ -12,8 +12,11 @@ use usernet::{DropReason, Stack, UserStream};
 
 use super::Figures;
 use crate::lab;
+use crate::plan::Reactor;
 
 const BACKLOG: u32 = 4_096;
+/// About a round trip between two processes here.
+const BUSY: Duration = Duration::from_micros(50);
 
 /// The side that connects.
 pub trait Net: Clone + Send + Sync + 'static {
@@ -67,14 +70,21 @@ impl Net for Kernel {
 pub struct Usernet(Stack);
 
 impl Usernet {
-    pub fn over_tun(offload: bool) -> io::Result<Usernet> {
+    pub fn over_tun(offload: bool, reactor: Reactor) -> io::Result<Usernet> {
         let tun = Tun::builder()
             .name(lab::TUN)
             .mtu(1500)
             .kernel_address(lab::TUN_KERNEL.into(), lab::PREFIX)
             .offload(offload)
             .build()?;
-        Stack::builder().address(lab::TUN_STACK, lab::PREFIX).device(tun).build().map(Usernet)
+        let mut builder = Stack::builder().address(lab::TUN_STACK, lab::PREFIX).device(tun);
+        if matches!(reactor, Reactor::Thread | Reactor::BusyThread) {
+            builder = builder.dedicated_thread();
+        }
+        if matches!(reactor, Reactor::Busy | Reactor::BusyThread) {
+            builder = builder.busy_poll(BUSY);
+        }
+        builder.build().map(Usernet)
     }
 
     /// The last FINs are out and acknowledged.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::args::Options;
-use crate::plan::{Row, Subject, Workload};
+use crate::plan::{Reactor, Row, Subject, Workload};
 
 /// One figure of one measurement.
 pub struct Sample {
@@ -65,10 +65,14 @@ impl Machine {
             0 => "current-thread runtimes".to_owned(),
             count => format!("runtimes with {count} workers"),
         };
+        let reactor = match options.reactor {
+            Reactor::Task => String::new(),
+            other => format!(", reactor: {}", other.name()),
+        };
         let flows = if options.flows > 1 { format!(", bulk over {} flows", options.flows) } else { String::new() };
         let queue = options.tun_queue.map_or_else(String::new, |packets| format!(", TUN queue of {packets} packets"));
         Machine(format!(
-            "{day}, {model}, {cores} cores, Linux {}; MTU 1500, {}{queue}{flows}, {runtime}; medians of {rounds} round(s) of {seconds} s.{noisy}",
+            "{day}, {model}, {cores} cores, Linux {}; MTU 1500, {}{queue}{flows}, {runtime}{reactor}; medians of {rounds} round(s) of {seconds} s.{noisy}",
             kernel.trim(),
             options.congestion
         ))
