@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use usernet::device::{PairOptions, pair_with};
-use usernet::{Stack, UserListener, UserStream};
+use usernet::{Stack, StackConfig, UserListener, UserStream};
 
 /// An allocation of this size or more could be a buffer in disguise: the smallest buffer here is 1 MiB, and what the
 /// runtime, the queues and the tables need is far below.
@@ -63,6 +63,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A rest takes no time.
+fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
 /// Pages of the process: (mapped, resident), in bytes.
@@ -188,7 +193,7 @@ fn a_thousand_open_connections_that_rest_are_small() {
 fn a_thousand_busy_connections_become_small_again() {
     const COUNT: usize = 1_000;
     let _alone = ALONE.lock().unwrap();
-    runtime().block_on(async {
+    paused().block_on(async {
         let listener = UserListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (_, before) = statm();
@@ -210,7 +215,7 @@ fn a_thousand_busy_connections_become_small_again() {
         let each = with.saturating_sub(before) / (2 * COUNT);
         println!("{each} bytes resident per end after echoing");
         assert!(each < 12 << 10, "{each} bytes per end");
-        // One burst each way touches many pages of both receive buffers.
+        // A burst touches many pages of the send buffer here and the receive buffer there.
         let (burst, mut sink) = (vec![6; 128 << 10], vec![0; 128 << 10]);
         for (client, server) in streams.iter_mut().take(200) {
             let (sent, got) = tokio::join!(client.write_all(&burst), server.read_exact(&mut sink));
@@ -222,8 +227,43 @@ fn a_thousand_busy_connections_become_small_again() {
         let (_, rested) = statm();
         let (each, given) = (rested.saturating_sub(before) / (2 * COUNT), burst.saturating_sub(rested));
         println!("{each} bytes resident per end after a rest, {} MiB given back", mib(given));
-        // 128 KiB of 200 receive buffers and a page of the 1,800 other pairs' two.
-        assert!(mib(given) >= 20, "only {given} bytes were given back");
+        // 128 KiB of 200 pairs and two pages of each of the 1,600 other ends.
+        assert!(mib(given) >= 60, "only {given} bytes were given back");
+        assert!(each < 4 << 10, "{each} bytes per end");
         drop(streams);
+    });
+}
+
+#[test]
+fn a_burst_that_is_acknowledged_leaves_no_pages_in_the_send_buffer() {
+    const BURST: usize = 4 << 20;
+    let _alone = ALONE.lock().unwrap();
+    paused().block_on(async {
+        let (left, right) = pair_with(PairOptions::default());
+        let stack = |address, device| {
+            let sizes = |config: &mut StackConfig| {
+                (config.socket.send_buffer, config.socket.recv_buffer) = (BURST as u32, 64 << 10);
+            };
+            Stack::builder().address(address, 24).configure(sizes).device(device).build().unwrap()
+        };
+        let one = stack(Ipv4Addr::new(10, 0, 0, 1), left);
+        let two = stack(Ipv4Addr::new(10, 0, 0, 2), right);
+        let listener = two.bind("10.0.0.2:80").await.unwrap();
+        let mut client = one.connect("10.0.0.2:80").await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let (burst, mut sink) = (vec![6; BURST], vec![7; BURST]);
+        for _ in 0..2 {
+            let (_, before) = statm();
+            let (sent, got) = tokio::join!(client.write_all(&burst), server.read_exact(&mut sink));
+            sent.unwrap();
+            got.unwrap();
+            let (_, touched) = statm();
+            assert!(touched - before > BURST * 3 / 4, "the burst went through {} KiB", (touched - before) >> 10);
+            assert_eq!(sink, burst);
+            tokio::time::sleep(Duration::from_millis(6_500)).await;
+            let (_, rested) = statm();
+            assert!(rested.saturating_sub(before) < BURST / 16, "{} KiB stay", (rested - before) >> 10);
+            assert_eq!(client.info().send_buffer.fill, 0);
+        }
     });
 }

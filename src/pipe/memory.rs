@@ -302,6 +302,11 @@ impl Region {
         }
     }
 
+    /// Whether any byte of the buffer may have been written since it was last wiped.
+    pub(super) fn is_touched(&self, side: Side) -> bool {
+        self.touched(side).load(Ordering::Relaxed) > 0
+    }
+
     /// Gives the pages of one buffer back to the system; its bytes are zero afterwards.
     ///
     /// # Safety

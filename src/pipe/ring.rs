@@ -30,8 +30,14 @@
 //!    because `head` is the consumer's own. `base ≤ head` always, so the subtraction does not wrap.
 //! 5. *Unique ends.* [`rings`] consumes the [`Region`] and makes each end once; no end can be cloned.
 //! 6. *Alive and initialised.* Each end holds the [`Memory`], so the mapping outlives it; anonymous pages are zero.
+//! 7. *Trimming.* The reactor gives the pages of an empty ring back, and it is the producer of the receive ring but the
+//!    consumer of the send ring, where the free region is not its own. There `claim` decides: the producer touches the
+//!    free region only between [`Producer::claim`] (FREE → WRITING) and [`Producer::release`], the consumer trims only
+//!    between FREE → TRIMMING and FREE again, so never both. Release and Acquire on `claim` show the consumer every tail
+//!    published before: the ring it then finds empty is empty, and nothing can be published into it meanwhile; and they
+//!    put the producer's next byte after the trim.
 //!
-//! `loom` checks 1, 3 and 4 (`RUSTFLAGS="--cfg usernet_loom" cargo test --release --lib pipe::ring`).
+//! `loom` checks 1, 3, 4 and 7 (`RUSTFLAGS="--cfg usernet_loom" cargo test --release --lib pipe::ring`).
 
 #![allow(unsafe_code)]
 
@@ -39,10 +45,10 @@ use std::fmt;
 use std::sync::Arc;
 
 #[cfg(not(usernet_loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 #[cfg(usernet_loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::{BufferInfo, Region, Side};
 
@@ -54,12 +60,18 @@ mod tests;
 #[derive(Debug)]
 struct Padded<T>(T);
 
-/// What the producer stores.
+/// What the producer stores; the consumer stores `claim` when it trims.
 #[derive(Debug)]
 struct ProducerSide {
     tail: AtomicU64,
     base: AtomicU64,
+    claim: AtomicU8,
 }
+
+/// Values of `claim` (safety argument, 7).
+const FREE: u8 = 0;
+const WRITING: u8 = 1;
+const TRIMMING: u8 = 2;
 
 /// What loom knows of each byte of the buffer.
 #[cfg(usernet_loom)]
@@ -83,7 +95,11 @@ impl Positions {
     fn starting_at(position: u64, _capacity: usize) -> Positions {
         Positions {
             head: Padded(AtomicU64::new(position)),
-            produced: Padded(ProducerSide { tail: AtomicU64::new(position), base: AtomicU64::new(position) }),
+            produced: Padded(ProducerSide {
+                tail: AtomicU64::new(position),
+                base: AtomicU64::new(position),
+                claim: AtomicU8::new(FREE),
+            }),
             #[cfg(usernet_loom)]
             shadow: Shadow((0.._capacity).map(|_| loom::cell::UnsafeCell::new(())).collect()),
         }
@@ -99,6 +115,16 @@ impl Positions {
 
     fn base(&self) -> u64 {
         self.produced.0.base.load(Ordering::Relaxed)
+    }
+
+    /// Takes the free region for one of the ends. Acquire: after whatever the other end did with it.
+    fn claim(&self, purpose: u8) -> bool {
+        self.produced.0.claim.compare_exchange(FREE, purpose, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Release: whatever was done with the free region is done.
+    fn release(&self) {
+        self.produced.0.claim.store(FREE, Ordering::Release);
     }
 }
 
@@ -204,15 +230,26 @@ pub fn rings_at(region: Region, position: u64) -> Rings {
     let send = Positions::starting_at(position, region.capacity(Side::Send));
     let recv = Positions::starting_at(position, region.capacity(Side::Recv));
     let memory = Arc::new(Memory { region, send, recv });
-    let producer = |side| Producer { memory: Arc::clone(&memory), side, written: position };
+    let producer = |side, access| Producer { memory: Arc::clone(&memory), side, access, written: position };
     let consumer = |side| Consumer { memory: Arc::clone(&memory), side };
     Rings {
-        send_producer: producer(Side::Send),
+        send_producer: producer(Side::Send, Access::Unclaimed),
         send_consumer: consumer(Side::Send),
-        recv_producer: producer(Side::Recv),
+        recv_producer: producer(Side::Recv, Access::Own),
         recv_consumer: consumer(Side::Recv),
         memory,
     }
+}
+
+/// How a producer comes by its free region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Receive ring: nobody else trims, the region is always its own.
+    Own,
+    /// Send ring, before [`Producer::claim`]: the consumer may be giving the pages back.
+    Unclaimed,
+    /// Send ring, until [`Producer::release`].
+    Claimed,
 }
 
 /// The writing end of a ring.
@@ -220,6 +257,7 @@ pub fn rings_at(region: Region, position: u64) -> Rings {
 pub struct Producer {
     memory: Arc<Memory>,
     side: Side,
+    access: Access,
     /// End of the furthest byte written; beyond `tail` while out-of-order bytes wait in place.
     written: u64,
 }
@@ -259,6 +297,23 @@ impl Producer {
         self.memory.info(self.side)
     }
 
+    /// Takes the free region of a send ring: the consumer does not trim before [`Producer::release`]. `false` if it is
+    /// trimming at this moment: there is no room until it is done. A receive ring's is always the producer's own.
+    pub fn claim(&mut self) -> bool {
+        if self.access == Access::Unclaimed && self.positions().claim(WRITING) {
+            self.access = Access::Claimed;
+        }
+        self.access != Access::Unclaimed
+    }
+
+    /// The end of what [`Producer::claim`] began.
+    pub fn release(&mut self) {
+        if self.access == Access::Claimed {
+            self.access = Access::Unclaimed;
+            self.positions().release();
+        }
+    }
+
     /// Goes back to the first byte of the buffer if the ring is empty and nothing waits beyond the tail; otherwise
     /// changes nothing. Keeps a request/response connection in one page.
     pub fn rewind(&mut self) {
@@ -267,11 +322,6 @@ impl Producer {
             // Relaxed: made visible by the Release store of the next tail (safety argument, 4).
             self.positions().produced.0.base.store(tail, Ordering::Relaxed);
         }
-    }
-
-    /// Forgets bytes written beyond the tail: they will be written again.
-    pub fn discard_beyond(&mut self) {
-        self.written = self.tail();
     }
 
     /// Copies `data` to `offset` bytes beyond the tail. Not published. What does not fit is ignored.
@@ -287,27 +337,32 @@ impl Producer {
         }
     }
 
-    /// Makes `n` bytes beyond the tail readable; clamped to what is free.
+    /// Makes `n` bytes beyond the tail readable; clamped to what is free, nothing without a claim.
     pub fn publish(&mut self, n: usize) {
-        let n = n.min(self.free());
+        let n = if self.access == Access::Unclaimed { 0 } else { n.min(self.free()) };
         let tail = self.tail() + n as u64;
         self.positions().produced.0.tail.store(tail, Ordering::Release);
     }
 
-    /// Rewinds if it may, copies what fits, publishes it. Returns how much that was.
+    /// Claims, rewinds if it may, copies what fits, publishes it, releases. Returns how much that was.
     pub fn write(&mut self, data: &[u8]) -> usize {
+        if !self.claim() {
+            return 0;
+        }
         self.rewind();
         let fits = data.get(..self.free()).unwrap_or(data);
         self.write_at(0, fits);
         self.publish(fits.len());
+        self.release();
         fits.len()
     }
 
-    /// `len` bytes at `offset` beyond the tail, to be filled by the caller; clamped to what is free. Bytes placed here
-    /// beyond the tail do not hold off a rewind or a trim, as those of [`Producer::write_at`] do: publish them at once.
+    /// `len` bytes at `offset` beyond the tail, to be filled by the caller; clamped to what is free, nothing without a
+    /// claim. Bytes placed here beyond the tail do not hold off a rewind or a trim, as those of [`Producer::write_at`]
+    /// do: publish them at once.
     pub fn free_slices(&mut self, offset: usize, len: usize) -> [&mut [u8]; 2] {
         let len = len.min(self.free().saturating_sub(offset));
-        if len == 0 {
+        if len == 0 || self.access == Access::Unclaimed {
             return [&mut [], &mut []];
         }
         let position = self.tail() + offset as u64;
@@ -317,7 +372,8 @@ impl Producer {
         let reached = if cut.second.1 > 0 { self.capacity() } else { cut.start + len };
         self.memory.region.touch(self.side, reached);
         // SAFETY: [position, position + len) lies in [tail, head + capacity), which the consumer does not touch until
-        // this producer publishes it, for which it needs `&mut self`, borrowed here (1, 2). The two runs are disjoint
+        // this producer publishes it, for which it needs `&mut self`, borrowed here (1, 2), nor trims before this
+        // producer releases it, for which it needs `&mut self` too (7). The two runs are disjoint
         // and inside the mapping (len ≤ capacity), which `self` keeps alive (6); Acquire in `free` ordered the
         // consumer's last reads before this (3).
         unsafe {
@@ -328,16 +384,20 @@ impl Producer {
         }
     }
 
-    /// Gives the pages of the buffer back to the system if nothing is in it, neither published nor beyond the tail.
-    /// Returns whether it did.
+    /// Gives the pages of the buffer back to the system if nothing is in it, neither published nor beyond the tail, and
+    /// this end may touch it. Returns whether none of them is left; free of charge if none was touched since.
     pub fn trim(&mut self) -> bool {
-        if self.written > self.tail() || !self.is_empty() {
+        if self.access == Access::Unclaimed || self.written > self.tail() || !self.is_empty() {
             return false;
         }
         self.rewind();
+        if !self.memory.region.is_touched(self.side) {
+            return true;
+        }
         // SAFETY: the ring is empty and only this producer can change that: the consumer's range is empty, so it holds
         // no reference to a byte of the buffer, and `&mut self` shows that no slice of `free_slices` is alive. Nothing
-        // written is lost: nothing waits beyond the tail. Acquire in `is_empty` ordered the consumer's reads before.
+        // written is lost: nothing waits beyond the tail. Acquire in `is_empty` ordered the consumer's reads before. The
+        // consumer does not trim at the same time: it never does, or the claim keeps it from it (7).
         unsafe { self.memory.region.forget(self.side) };
         true
     }
@@ -410,5 +470,31 @@ impl Consumer {
     pub fn consume(&mut self, n: usize) {
         let head = self.head() + n.min(self.len()) as u64;
         self.positions().head.0.store(head, Ordering::Release);
+    }
+
+    /// Gives the pages of the buffer back to the system if nothing is in it and the producer is not writing; only in a
+    /// send ring, whose producer claims what it writes. Returns whether none of them is left; free of charge if none was
+    /// touched since. A producer that was refused meanwhile has to be told afterwards, also if this answers `false`.
+    pub fn trim(&mut self) -> bool {
+        if self.side != Side::Send || !self.is_empty() {
+            return false;
+        }
+        if !self.memory.region.is_touched(self.side) {
+            return true;
+        }
+        if !self.positions().claim(TRIMMING) {
+            return false;
+        }
+        // Again: the tail that was stored before the producer's last release is seen now.
+        let is_empty = self.is_empty();
+        if is_empty {
+            self.memory.trace(self.side, self.head(), self.capacity(), true);
+            // SAFETY: the claim keeps the producer out of the free region, which is the whole buffer, because the ring is
+            // empty and stays so: publishing needs the claim as well (7). `&mut self` shows that no slice of `slices` is
+            // alive. Nothing in the buffer is needed: every byte was consumed.
+            unsafe { self.memory.region.forget(self.side) };
+        }
+        self.positions().release();
+        is_empty
     }
 }

@@ -62,10 +62,8 @@ impl Flags {
     pub(super) const ERROR: Flags = Flags(1 << 4);
     /// The reactor died before the connection was over.
     pub(super) const DEAD: Flags = Flags(1 << 5);
-    /// The user's end is gone.
-    pub(super) const DROPPED: Flags = Flags(1 << 6);
     /// The user's socket is IPv6 and the connection IPv4: addresses are shown as ::ffff:a.b.c.d.
-    pub(super) const MAPPED: Flags = Flags(1 << 7);
+    pub(super) const MAPPED: Flags = Flags(1 << 6);
 
     pub(super) fn any(self, of: Flags) -> bool {
         self.0 & of.0 != 0

@@ -57,11 +57,6 @@ impl StackEnd {
         self.shared.take_orders()
     }
 
-    /// Whether the owner is gone, also if the order has not been taken yet.
-    pub fn is_dropped(&self) -> bool {
-        self.shared.flags().any(Flags::DROPPED)
-    }
-
     /// The socket's options.
     pub fn options(&self) -> SocketOptions {
         *self.shared.options()
@@ -92,15 +87,28 @@ impl StackEnd {
         let n = n.min(self.send.len());
         self.send.consume(n);
         self.shared.discharge(n);
-        // The other half of the argument in `UserEnd::wait_for_room`.
+        self.answer_writer();
+        if self.send.is_empty() && self.shared.drain_waits.swap(false, Ordering::SeqCst) {
+            self.pending |= Ready::DRAINED;
+        }
+    }
+
+    /// A writer that waits hears of it if there is room now. Call after whatever made room.
+    fn answer_writer(&mut self) {
+        // The other half of the arguments in `UserEnd::wait_for_room` and `UserEnd::claim`.
         fence(Ordering::SeqCst);
         if self.shared.writer_waits.load(Ordering::SeqCst) && is_writable(self.send.free(), self.send.capacity()) {
             self.shared.writer_waits.store(false, Ordering::SeqCst);
             self.pending |= Ready::WRITABLE;
         }
-        if self.send.is_empty() && self.shared.drain_waits.swap(false, Ordering::SeqCst) {
-            self.pending |= Ready::DRAINED;
-        }
+    }
+
+    /// Gives the send buffer's pages back to the system if it is empty and the user is not writing at this moment. Returns
+    /// whether none of them is left. A write meanwhile finds no room, and its writer is woken.
+    pub fn send_trim(&mut self) -> bool {
+        let trimmed = self.send.trim();
+        self.answer_writer();
+        trimmed
     }
 
     /// Bytes the user has not read.
@@ -141,9 +149,10 @@ impl StackEnd {
         self.recv.rewind();
     }
 
-    /// Out-of-order bytes were given up; they no longer hold off a rewind or a trim.
-    pub fn recv_discard_out_of_order(&mut self) {
-        self.recv.discard_beyond();
+    /// Gives the receive buffer's pages back to the system if nothing is in it, read or out of order. Returns whether
+    /// none of them is left.
+    pub fn recv_trim(&mut self) -> bool {
+        self.recv.trim()
     }
 
     /// After how many bytes read the user rings READ: min(2·MSS, half the buffer). Whoever looks at what was read after
@@ -253,15 +262,6 @@ impl StackEnd {
     pub fn wake(&mut self) -> usize {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() { 0 } else { self.shared.readiness.set(pending) }
-    }
-
-    /// Gives the receive buffer's pages back to the system if it is empty. Returns whether it did.
-    ///
-    /// The send buffer is left alone: its free region belongs to the user's end, which may be copying into it at this
-    /// moment, and the reactor takes no lock that would tell. Its pages go when both ends are gone; until then a
-    /// request/response connection touches one page of it, because the writer rewinds.
-    pub fn trim(&mut self) -> bool {
-        self.recv.trim()
     }
 }
 

@@ -112,8 +112,8 @@ impl UserEnd {
     ///
     /// # Errors
     ///
-    /// [`TryError::WouldBlock`] if there is no room or no budget; the connection's error, once, to whoever takes it
-    /// first; `BrokenPipe` after that, after [`UserEnd::shutdown_write`] and after the end; always `NetworkDown` if the
+    /// [`TryError::WouldBlock`] if there is no room or no budget, or if the reactor is giving the pages of the idle ring
+    /// back at this moment; the connection's error, once, to whoever takes it first; `BrokenPipe` after that, after [`UserEnd::shutdown_write`] and after the end; always `NetworkDown` if the
     /// reactor died.
     pub fn try_write(&self, bufs: &[IoSlice<'_>]) -> Result<usize, TryError> {
         let mut writer = lock(&self.writer);
@@ -145,6 +145,9 @@ impl UserEnd {
         let wanted = bufs.iter().fold(0_usize, |sum, buf| sum.saturating_add(buf.len()));
         let mut queued = 0;
         let mut orders = Orders::NONE;
+        if wanted == 0 || !self.claim(writer) {
+            return (queued, orders);
+        }
         while queued < wanted {
             let room = writer.free().min(wanted - queued);
             let granted = self.shared.charge(room);
@@ -163,7 +166,20 @@ impl UserEnd {
                 break;
             }
         }
+        writer.release();
         (queued, orders)
+    }
+
+    /// Keeps the reactor from giving the ring's pages back while we write. `false` if it is at it; it wakes us after.
+    fn claim(&self, writer: &mut Producer) -> bool {
+        if writer.claim() {
+            return true;
+        }
+        // The question first, then another attempt; `StackEnd::send_trim` lets the ring go first, then looks for the
+        // question. With a SeqCst fence between, one of the two sees the other: no wake-up is lost.
+        self.shared.writer_waits.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        writer.claim()
     }
 
     /// The ring is full: asks to be woken. `true` if there is room by now and nobody may have heard the question.
@@ -348,7 +364,6 @@ pub(super) fn is_writable(free: usize, capacity: usize) -> bool {
 
 impl Drop for UserEnd {
     fn drop(&mut self) {
-        self.shared.set_flags(Flags::DROPPED);
         self.shared.order(Orders::DROPPED);
     }
 }

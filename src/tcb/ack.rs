@@ -118,6 +118,7 @@ impl Open {
         let text = acked.saturating_sub(u32::from(fin_acked));
         let report = self.flight.on_ack(cx.now, seg.ack);
         self.pipe.send_acked(text as usize);
+        self.arm_idle(cx.now);
         self.snd.una = seg.ack;
         self.bytes_acked = self.bytes_acked.saturating_add(u64::from(text));
         self.snd.small_end = self.snd.small_end.filter(|end| end.is_after(seg.ack));

@@ -94,7 +94,11 @@ impl Open {
         }
         self.flight.trim();
         self.rcv.assembler.trim();
-        self.pipe.trim();
+        self.pipe.recv_trim();
+        if !self.pipe.send_trim() && self.pipe.send_len() == 0 {
+            // The user was writing at this moment, perhaps in vain: then no text moves.
+            self.timers.idle = Some(cx.now + IDLE);
+        }
     }
 
     /// RFC 9293 §3.8.4: probes only when nothing else would find out that the peer is gone.

@@ -27,6 +27,11 @@ impl Model {
         }
     }
 
+    /// Even sizes are the send ring's; the other ring of the region has a byte.
+    fn is_send_ring(&self) -> bool {
+        self.capacity.is_multiple_of(2)
+    }
+
     /// Bytes beyond the tail without a gap.
     fn in_order(&self) -> usize {
         self.beyond.iter().take_while(|byte| byte.is_some()).count()
@@ -59,13 +64,12 @@ pub fn run(data: &[u8]) {
         small => small.div_ceil(4),
     };
     let start = (input.byte() as u64) << (input.byte() % 55);
-    // The receive ring on odd sizes, the send ring on even ones; the other one has a byte.
-    let (send, recv) = if capacity % 2 == 0 { (capacity, 1) } else { (1, capacity) };
+    let mut model = Model { queue: VecDeque::new(), beyond: VecDeque::new(), capacity };
+    let (send, recv) = if model.is_send_ring() { (capacity, 1) } else { (1, capacity) };
     let Rings { send_producer, send_consumer, recv_producer, recv_consumer, .. } =
         rings_at(Region::map(send, recv).expect("a small mapping"), start);
     let (mut producer, mut consumer) =
-        if capacity % 2 == 0 { (send_producer, send_consumer) } else { (recv_producer, recv_consumer) };
-    let mut model = Model { queue: VecDeque::new(), beyond: VecDeque::new(), capacity };
+        if model.is_send_ring() { (send_producer, send_consumer) } else { (recv_producer, recv_consumer) };
     let mut fresh = 0_u8;
     while !input.0.is_empty() {
         step(&mut input, &mut model, (&mut producer, &mut consumer), &mut fresh);
@@ -94,6 +98,7 @@ fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Con
         0 | 1 => {
             let offset = a % (model.free() + 1);
             let data = bytes(b % (model.free() - offset + 1));
+            assert!(producer.claim(), "the consumer is not trimming");
             producer.write_at(offset, &data);
             if !data.is_empty() {
                 model.write_at(offset, &data);
@@ -101,6 +106,7 @@ fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Con
         }
         2 => {
             let n = a.min(model.in_order());
+            assert!(producer.claim(), "the consumer is not trimming");
             producer.publish(n);
             model.publish(n);
         }
@@ -113,6 +119,7 @@ fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Con
             assert_eq!(consumer.slices(a, b).concat(), expected);
         }
         5 => {
+            assert!(producer.claim(), "the consumer is not trimming");
             producer.rewind();
             if model.queue.is_empty() && model.beyond.is_empty() {
                 let address = producer.info().address;
@@ -120,12 +127,19 @@ fn step(input: &mut Input<'_>, model: &mut Model, ring: (&mut Producer, &mut Con
                 assert_eq!((first.as_ptr().addr(), second.len()), (address, 0), "not rewound");
             }
         }
-        6 => assert_eq!(producer.trim(), model.queue.is_empty() && model.beyond.is_empty()),
+        6 => {
+            assert!(producer.claim(), "the consumer is not trimming");
+            assert_eq!(producer.trim(), model.queue.is_empty() && model.beyond.is_empty());
+        }
+        // The consumer trims a send ring, whose producer leaves nothing beyond the tail.
         7 => {
-            producer.discard_beyond();
-            model.beyond.clear();
+            if model.beyond.is_empty() {
+                producer.release();
+                assert_eq!(consumer.trim(), model.is_send_ring() && model.queue.is_empty());
+            }
         }
         _ => {
+            assert!(producer.claim(), "the consumer is not trimming");
             let data = bytes(a.min(model.free()));
             let [first, second] = producer.free_slices(0, a);
             assert_eq!(first.len() + second.len(), data.len());

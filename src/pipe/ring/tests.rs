@@ -49,6 +49,45 @@ fn loom_bytes_beyond_the_tail() {
     });
 }
 
+/// The consumer trims whenever the ring looks empty, the producer writes: no byte is written while it trims, none is lost.
+/// A producer that was refused asks and tries again, the consumer looks for the question after it let go, as
+/// `UserEnd::claim` and `StackEnd::send_trim` do: one of the two knows.
+#[cfg(usernet_loom)]
+#[test]
+fn loom_trimming_and_writing() {
+    use loom::sync::atomic::{AtomicBool, fence};
+    loom::model(|| {
+        let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(2, 1).unwrap());
+        let waits = Arc::new(AtomicBool::new(false));
+        send_producer.write(&[1]);
+        let consumer = loom::thread::spawn({
+            let waits = Arc::clone(&waits);
+            move || {
+                let mut got = send_consumer.slices(0, 2).concat();
+                send_consumer.consume(got.len());
+                send_consumer.trim();
+                fence(Ordering::SeqCst);
+                let heard = waits.load(Ordering::SeqCst);
+                let part = send_consumer.slices(0, 2).concat();
+                send_consumer.consume(part.len());
+                got.extend(part);
+                (got, heard, send_consumer)
+            }
+        });
+        let mut written = send_producer.write(&[2]);
+        let refused = written == 0 && {
+            waits.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            written = send_producer.write(&[2]);
+            written == 0
+        };
+        let (mut got, heard, send_consumer) = consumer.join().unwrap();
+        assert!(heard || !refused, "a wake-up is lost");
+        got.extend(send_consumer.slices(0, 2).concat());
+        assert_eq!(got, [1, 2].into_iter().take(1 + written).collect::<Vec<u8>>());
+    });
+}
+
 #[cfg(not(usernet_loom))]
 #[test]
 fn out_of_order_bytes_hold_off_the_rewind() {
@@ -66,9 +105,30 @@ fn out_of_order_bytes_hold_off_the_rewind() {
     recv_producer.write(b"123");
     assert_eq!(recv_consumer.slices(0, 9)[0].as_ptr().addr(), recv_consumer.info().address, "rewound");
     recv_consumer.consume(3);
-    recv_producer.write_at(1, b"lost");
-    recv_producer.discard_beyond();
     assert!(recv_producer.trim());
+    assert!(!recv_consumer.trim(), "its producer claims nothing");
+}
+
+#[cfg(not(usernet_loom))]
+#[test]
+fn the_send_ring_is_written_or_trimmed_never_both() {
+    let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(8, 1).unwrap());
+    assert!(send_consumer.trim(), "nothing was touched");
+    assert_eq!(send_producer.free_slices(0, 9).map(|part| part.len()), [0, 0], "not claimed");
+    send_producer.publish(1);
+    assert!(!send_producer.trim() && send_producer.is_empty(), "not claimed");
+    assert_eq!(send_producer.write(b"abc"), 3);
+    assert!(!send_consumer.trim(), "not consumed");
+    send_consumer.consume(3);
+    assert!(send_producer.claim() && send_producer.claim());
+    assert!(!send_consumer.trim(), "claimed");
+    send_producer.write_at(0, b"xyz");
+    send_producer.release();
+    assert!(send_consumer.trim());
+    assert!(send_producer.claim());
+    send_producer.publish(3);
+    assert_eq!(send_consumer.slices(0, 9).concat(), [0; 3], "the pages were gone");
+    assert!(!send_consumer.trim());
 }
 
 #[cfg(not(usernet_loom))]

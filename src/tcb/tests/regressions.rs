@@ -63,6 +63,19 @@ fn a_lost_syn_ack_means_an_initial_window_of_one_segment() {
     assert_eq!(puppet.open().congestion.cwnd(), 1_460);
 }
 
+#[test]
+fn an_acknowledgment_that_comes_late_still_gives_memory_back() {
+    let mut puppet = Puppet::established(plain());
+    puppet.write(1_000);
+    puppet.sent();
+    // The fifth retransmission waits longer than the idle time.
+    puppet.wait(SECOND * 17);
+    assert!(puppet.open().timers.retransmit.is_some());
+    assert_eq!(puppet.open().timers.idle, None);
+    puppet.after(&[seg!(ack 1101, seq 1, wnd 1000)]);
+    assert_eq!(puppet.open().timers.idle, Some(puppet.now + SECOND * 5));
+}
+
 /// The peer has closed its window; our probe byte at 101 is out, refused.
 fn probing() -> Puppet {
     let mut puppet = Puppet::established(plain());
