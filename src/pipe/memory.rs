@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
@@ -39,7 +39,8 @@ pub struct Budget {
     memory_budget: u64,
     reserved: AtomicU64,
     used: AtomicU64,
-    starved: AtomicBool,
+    /// Part of `used`.
+    received: AtomicU64,
     /// Wiped mappings of regions that are gone. Locked for O(1), never across a system call.
     spares: Mutex<VecDeque<Mapping>>,
 }
@@ -52,7 +53,7 @@ impl Budget {
             memory_budget,
             reserved: AtomicU64::new(0),
             used: AtomicU64::new(0),
-            starved: AtomicBool::new(false),
+            received: AtomicU64::new(0),
             spares: Mutex::new(VecDeque::new()),
         })
     }
@@ -91,33 +92,41 @@ impl Budget {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Takes all of `bytes` or nothing; `false` marks the budget starved.
-    pub fn try_take(&self, bytes: usize) -> bool {
-        let taken = add_within(&self.used, bytes as u64, self.memory_budget);
-        if !taken {
-            self.starved.store(true, Ordering::Relaxed);
-        }
+    /// Takes as much of `bytes` as there is for what a user writes. A quarter is kept for received text: were everything
+    /// written, no peer could say that it has read.
+    pub fn take_written(&self, bytes: usize) -> usize {
+        self.take_within(bytes, self.for_writers())
+    }
+
+    /// Takes as much of `bytes` as there is for received text. A quarter is kept for writers: were everything received,
+    /// no user could answer.
+    pub fn take_received(&self, demand: Demand, bytes: usize) -> usize {
+        let taken = self.take_within(bytes.min(self.left_for(demand)), self.memory_budget);
+        self.received.fetch_add(taken as u64, Ordering::Relaxed);
         taken
     }
 
-    /// Takes as much of `bytes` as there is; less than asked marks the budget starved.
-    pub fn take_up_to(&self, bytes: usize) -> usize {
-        self.take_within(bytes, self.memory_budget)
+    /// What [`Budget::take_received`] would grant.
+    pub fn left_for(&self, demand: Demand) -> usize {
+        let eighth = self.memory_budget / 8;
+        let (received, used) = (self.received.load(Ordering::Relaxed), self.used());
+        let left = match demand {
+            Demand::Growth => (self.memory_budget - 4 * eighth).saturating_sub(used),
+            Demand::Text => (self.memory_budget - 3 * eighth).saturating_sub(received),
+            Demand::FirstPage => (self.memory_budget - 2 * eighth).saturating_sub(received),
+        };
+        usize::try_from(left.min(self.memory_budget.saturating_sub(used))).unwrap_or(usize::MAX)
     }
 
-    /// As [`Budget::take_up_to`], for receive windows: a quarter stays for writers. A promise is kept for as long as its
-    /// connection lives, written bytes return when they are acknowledged; were everything promised, nobody could write.
-    pub fn take_promise(&self, bytes: usize) -> usize {
-        self.take_within(bytes, self.for_promises())
+    /// Memory pressure: SYNs are refused, and who needs nothing gives back (reliability.md A29).
+    pub fn is_tight(&self) -> bool {
+        let half = self.memory_budget - self.memory_budget / 2;
+        self.received.load(Ordering::Relaxed) >= half || self.used() >= half + self.memory_budget / 4
     }
 
-    /// Whether a new connection could be promised anything.
-    pub fn can_promise(&self) -> bool {
-        self.used() < self.for_promises()
-    }
-
-    fn for_promises(&self) -> u64 {
-        self.memory_budget - self.memory_budget / 4
+    fn for_writers(&self) -> u64 {
+        let kept = (self.memory_budget / 4).saturating_sub(self.received.load(Ordering::Relaxed));
+        self.memory_budget - kept
     }
 
     fn take_within(&self, bytes: usize, limit: u64) -> usize {
@@ -126,16 +135,24 @@ impl Budget {
             granted = (bytes as u64).min(limit.saturating_sub(used));
             Some(used + granted)
         });
-        if granted < bytes as u64 {
-            self.starved.store(true, Ordering::Relaxed);
-        }
         // Not more than `bytes`, which is a usize.
         usize::try_from(granted).unwrap_or(bytes)
     }
 
-    /// Returns what was taken.
+    /// Returns what was taken for what a user wrote, or had been left to him.
     pub fn give_back(&self, bytes: usize) {
         subtract(&self.used, bytes as u64);
+    }
+
+    /// Returns what was taken for received text.
+    pub fn give_back_received(&self, bytes: usize) {
+        self.leave_to_user(bytes);
+        self.give_back(bytes);
+    }
+
+    /// What was taken for received text stays taken until the user's end is gone too, and counts no longer as received.
+    pub fn leave_to_user(&self, bytes: usize) {
+        subtract(&self.received, bytes as u64);
     }
 
     /// Bytes taken.
@@ -143,25 +160,26 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes left.
+    /// Bytes left for writers.
     pub fn available(&self) -> u64 {
-        self.memory_budget.saturating_sub(self.used())
+        self.for_writers().saturating_sub(self.used())
     }
 
     /// Bytes of address space reserved.
     pub fn reserved(&self) -> u64 {
         self.reserved.load(Ordering::Relaxed)
     }
+}
 
-    /// Whether someone got less than he asked for since the last [`Budget::relieved`].
-    pub fn is_starved(&self) -> bool {
-        self.starved.load(Ordering::Relaxed)
-    }
-
-    /// Whether someone had been starved and there is something to give again: time for `StackEnd::retry_budget`.
-    pub fn relieved(&self) -> bool {
-        self.is_starved() && self.available() > 0 && self.starved.swap(false, Ordering::Relaxed)
-    }
+/// What memory for received text is wanted for. The later ones still get some when the earlier get none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// A window larger than the first.
+    Growth,
+    /// Text that has arrived.
+    Text,
+    /// The first page of an empty ring: however much the others hoard, a request fits.
+    FirstPage,
 }
 
 /// Adds if the sum stays within `limit`.

@@ -28,7 +28,7 @@ mod tests;
 pub use accept::{AcceptQueue, Accepting};
 pub use doorbell::{ConnId, Doorbell, ListenerId, Orders, Rung};
 pub use info::{BufferInfo, ConnInfo, State};
-pub use memory::{Budget, Region, Side};
+pub use memory::{Budget, Demand, Region, Side};
 pub use readiness::{Direction, Readiness, Ready, ReadyEvent, Waiting};
 pub use ring::{Consumer, Memory, Producer, Rings, rings, rings_at};
 pub use shared::{TryError, pipe};

@@ -292,6 +292,11 @@ impl Producer {
         self.capacity().saturating_sub(self.len())
     }
 
+    /// Bytes of the buffer, from its first, that may have been touched up to the tail since the last rewind.
+    pub fn reach(&self) -> usize {
+        distance(self.positions().base(), self.tail()).min(self.capacity())
+    }
+
     /// Where the ring lies and how much is in it.
     pub fn info(&self) -> BufferInfo {
         self.memory.info(self.side)
@@ -318,7 +323,7 @@ impl Producer {
     /// changes nothing. Keeps a request/response connection in one page.
     pub fn rewind(&mut self) {
         let tail = self.tail();
-        if self.written <= tail && self.positions().base() != tail && self.is_empty() {
+        if self.positions().base() != tail && self.holds_nothing() {
             // Relaxed: made visible by the Release store of the next tail (safety argument, 4).
             self.positions().produced.0.base.store(tail, Ordering::Relaxed);
         }
@@ -384,10 +389,20 @@ impl Producer {
         }
     }
 
+    /// Whether nothing is in it, neither published nor beyond the tail.
+    pub fn holds_nothing(&self) -> bool {
+        self.written <= self.tail() && self.is_empty()
+    }
+
+    /// Forgets bytes written beyond the tail: they will be written again.
+    pub fn discard_beyond(&mut self) {
+        self.written = self.tail();
+    }
+
     /// Gives the pages of the buffer back to the system if nothing is in it, neither published nor beyond the tail, and
     /// this end may touch it. Returns whether none of them is left; free of charge if none was touched since.
     pub fn trim(&mut self) -> bool {
-        if self.access == Access::Unclaimed || self.written > self.tail() || !self.is_empty() {
+        if self.access == Access::Unclaimed || !self.holds_nothing() {
             return false;
         }
         self.rewind();

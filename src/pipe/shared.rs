@@ -194,7 +194,7 @@ impl Shared {
             // Not adopted: no stack to charge (only in tests can a connection be established and not adopted).
             return bytes;
         };
-        let granted = link.budget.take_up_to(bytes);
+        let granted = link.budget.take_written(bytes);
         self.keep_charged(granted);
         granted
     }

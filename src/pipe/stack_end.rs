@@ -13,9 +13,12 @@ use super::doorbell::{ConnId, Doorbell, Orders};
 use super::ring::{Consumer, Producer};
 use super::shared::{Flags, Link, Shared, lock};
 use super::user_end::is_writable;
-use super::{Budget, BufferInfo, ConnInfo, Ready};
+use super::{Budget, BufferInfo, ConnInfo, Demand, Ready};
 use crate::config::SocketOptions;
 use crate::error::ConnError;
+
+/// What is taken from the budget for received text at a time.
+const PAGE: usize = 4096;
 
 /// What every waiter hears at the end.
 const ENDED: Ready = Ready::ALL;
@@ -29,8 +32,8 @@ pub struct StackEnd {
     recv: Producer,
     /// To be delivered by [`StackEnd::wake`].
     pending: Ready,
-    /// Bytes taken from the budget for the receive window.
-    promised: usize,
+    /// Bytes of the receive buffer that are taken from the budget: no more of it is ever resident, but for rounding.
+    covered: usize,
     /// The connection has its ending.
     ended: bool,
     /// A writer waits for budget and there was none when it asked.
@@ -39,7 +42,7 @@ pub struct StackEnd {
 
 impl StackEnd {
     pub(super) fn new(shared: Arc<Shared>, send: Consumer, recv: Producer) -> StackEnd {
-        StackEnd { shared, send, recv, pending: Ready::EMPTY, promised: 0, ended: false, starved: false }
+        StackEnd { shared, send, recv, pending: Ready::EMPTY, covered: 0, ended: false, starved: false }
     }
 
     /// The engine takes the connection into its table as `id`. Orders given before ring the bell now.
@@ -149,10 +152,19 @@ impl StackEnd {
         self.recv.rewind();
     }
 
-    /// Gives the receive buffer's pages back to the system if nothing is in it, read or out of order. Returns whether
-    /// none of them is left.
+    /// Out-of-order bytes were given up; they no longer hold off a rewind or a trim.
+    pub fn recv_discard_out_of_order(&mut self) {
+        self.recv.discard_beyond();
+    }
+
+    /// Gives the receive buffer's pages back to the system, and to the budget, if nothing is in it, read or out of order.
+    /// Returns whether none of them is left.
     pub fn recv_trim(&mut self) -> bool {
-        self.recv.trim()
+        let trimmed = self.recv.trim();
+        if trimmed {
+            self.uncover();
+        }
+        trimmed
     }
 
     /// After how many bytes read the user rings READ: min(2·MSS, half the buffer). Whoever looks at what was read after
@@ -164,24 +176,74 @@ impl StackEnd {
 
     /// Takes up to `bytes` from the budget for a larger receive window; returns how much the window may grow.
     pub fn promise(&mut self, bytes: usize) -> usize {
-        let Some(link) = self.shared.link() else { return bytes };
-        let granted = link.budget.take_promise(bytes);
-        self.promised += granted;
-        granted
+        let bytes = bytes.min(self.recv.capacity());
+        let more = bytes.min(self.recv.capacity() - self.covered);
+        let missing = more - self.take(Demand::Growth, more);
+        bytes - missing
     }
 
-    /// Gives back promises that were kept or withdrawn.
-    pub fn unpromise(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.promised);
-        if let Some(link) = self.shared.link().filter(|_| bytes > 0) {
-            self.promised -= bytes;
-            link.budget.give_back(bytes);
+    /// Text is about to land up to `end` bytes beyond RCV.NXT: takes its pages from the budget. Returns up to where it
+    /// may land: less if the budget is spent.
+    pub fn cover(&mut self, end: usize) -> usize {
+        let reach = self.recv.reach();
+        let needed = reach.saturating_add(end).min(self.recv.capacity());
+        if needed > self.covered {
+            self.cover_pages(needed);
+        }
+        self.landing(self.covered, reach)
+    }
+
+    #[cold]
+    fn cover_pages(&mut self, needed: usize) {
+        let pages = needed.saturating_add(PAGE - 1) / PAGE * PAGE;
+        let pages = pages.min(self.recv.capacity());
+        self.take(Demand::FirstPage, pages.min(PAGE).saturating_sub(self.covered));
+        self.take(Demand::Text, pages.saturating_sub(self.covered));
+    }
+
+    fn take(&mut self, demand: Demand, bytes: usize) -> usize {
+        let taken = match self.shared.link() {
+            Some(link) if bytes > 0 => link.budget.take_received(demand, bytes),
+            // Not adopted: no stack to charge.
+            _ => bytes,
+        };
+        self.covered += taken;
+        taken
+    }
+
+    /// Up to where beyond RCV.NXT text may land if `covered` bytes of the buffer were paid for.
+    fn landing(&self, covered: usize, reach: usize) -> usize {
+        // All of it: then it does not matter how often the ring has gone round.
+        if covered >= self.recv.capacity() { self.recv.free() } else { covered.saturating_sub(reach) }
+    }
+
+    /// Up to where beyond RCV.NXT the budget would let text land now. Reserves nothing.
+    pub fn recv_affordable(&self) -> usize {
+        if self.covered >= self.recv.capacity() {
+            return self.recv.free();
+        }
+        let left = self.shared.link().map_or(usize::MAX, |link| link.budget.left_for(Demand::Text));
+        // Empty, it begins at the first byte again.
+        let reach = if self.recv.holds_nothing() { 0 } else { self.recv.reach() };
+        self.landing(self.covered.saturating_add(left), reach)
+    }
+
+    /// Whether everything in the ring, and what waits up to `beyond` bytes beyond RCV.NXT, is taken from the budget.
+    pub fn is_covered(&self, beyond: usize) -> bool {
+        let reach = self.recv.reach();
+        beyond <= self.landing(self.covered, reach) && self.covered >= reach
+    }
+
+    fn uncover(&mut self) {
+        let covered = std::mem::take(&mut self.covered);
+        if let Some(link) = self.shared.link().filter(|_| covered > 0) {
+            link.budget.give_back_received(covered);
         }
     }
 
-    /// Bytes promised and not given back.
-    pub fn promised(&self) -> usize {
-        self.promised
+    /// Bytes of the receive buffer taken from the budget.
+    pub fn covered(&self) -> usize {
+        self.covered
     }
 
     /// A writer rang BUDGET: wakes it if there is some now; `false` if not, then ask again later.
@@ -271,9 +333,15 @@ impl Drop for StackEnd {
             self.die();
         }
         self.wake();
-        // Unread bytes stay resident until the user is gone too, and so does their charge.
-        let unread = self.recv.len().min(self.promised);
-        self.unpromise(self.promised - unread);
-        self.shared.keep_charged(unread);
+        if self.recv.is_empty() {
+            self.uncover();
+        } else {
+            // Unread bytes stay resident until the user is gone too, and so does their charge.
+            let covered = std::mem::take(&mut self.covered);
+            if let Some(link) = self.shared.link() {
+                link.budget.leave_to_user(covered);
+                self.shared.keep_charged(covered);
+            }
+        }
     }
 }

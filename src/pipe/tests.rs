@@ -69,8 +69,12 @@ struct Pipe {
 }
 
 fn established_with(send: usize, recv: usize, budget: u64) -> Pipe {
+    charged_to(&Budget::new(1 << 30, budget), send, recv)
+}
+
+fn charged_to(budget: &Arc<Budget>, send: usize, recv: usize) -> Pipe {
     let region = Region::map(send, recv).unwrap();
-    let budget = Budget::new(1 << 30, budget);
+    let budget = Arc::clone(budget);
     region.join(&budget).unwrap();
     let (user, mut stack) = pipe(region, SocketOptions::default());
     let bell = Doorbell::new();
@@ -447,31 +451,29 @@ fn a_full_ring_wakes_its_writer_at_a_third_of_room() {
 
 #[test]
 fn a_write_takes_from_the_budget_and_an_ack_gives_back() {
-    let mut p = established_with(100, 100, 50);
-    assert_eq!(write(&p.user, &[0; 80]), Ok(50), "as much as the budget grants");
-    assert_eq!((p.budget.used(), p.budget.available()), (50, 0));
+    let mut p = established_with(100, 100, 60);
+    assert_eq!(write(&p.user, &[0; 80]), Ok(45), "as much as the budget grants");
+    assert_eq!((p.budget.used(), p.budget.available()), (45, 0));
     assert_eq!(p.stack.take_orders(), Orders::WRITTEN | Orders::BUDGET);
     let event = p.user.readiness().event(Ready::WRITE);
     assert_eq!(write(&p.user, b"x"), BLOCKED);
     p.user.readiness().clear(event);
     assert_eq!(p.stack.take_orders(), Orders::BUDGET);
-    assert!(!p.stack.retry_budget() && !p.budget.relieved());
+    assert!(!p.stack.retry_budget());
     assert_eq!(p.stack.wake(), 0);
     p.stack.send_acked(20);
-    assert_eq!(p.budget.used(), 30);
-    assert!(p.budget.relieved() && !p.budget.relieved());
+    assert_eq!(p.budget.used(), 25);
     assert!(p.stack.retry_budget());
     p.stack.wake();
     assert!(p.user.readiness().event(Ready::WRITE).ready.is_writable());
     assert_eq!(write(&p.user, &[0; 80]), Ok(20));
-    // Promises come out of the same budget.
+    // Windows come out of the same budget.
     assert_eq!(p.stack.promise(10), 0);
-    p.stack.send_acked(45);
+    p.stack.send_acked(40);
     assert_eq!(p.stack.promise(10), 10);
-    assert_eq!((p.stack.promised(), p.budget.used()), (10, 15));
-    p.stack.unpromise(4);
-    p.stack.unpromise(100);
-    assert_eq!((p.stack.promised(), p.budget.used()), (0, 5));
+    assert_eq!((p.stack.covered(), p.budget.used()), (10, 15));
+    assert!(p.stack.recv_trim());
+    assert_eq!((p.stack.covered(), p.budget.used()), (0, 5));
 }
 
 #[test]
@@ -482,11 +484,12 @@ fn whatever_was_taken_goes_back_exactly_once() {
         assert_eq!(write(&p.user, &[0; 80]), Ok(80));
         p.stack.send_acked(30);
         assert_eq!(p.stack.promise(64), 64);
+        assert_eq!(p.stack.cover(20), 64);
         receive(&mut p.stack, &[0; 20]);
         assert_eq!(p.budget.used(), 114);
         if stack_first {
             drop(p.stack);
-            assert_eq!(p.budget.used(), 70, "unsent and unread bytes are still resident");
+            assert_eq!(p.budget.used(), 114, "unsent and unread bytes are still resident");
             drop(p.user);
         } else {
             drop(p.user);
@@ -513,11 +516,59 @@ fn budget_that_returns_late_rings_for_those_who_wait_for_it() {
 }
 
 #[test]
-fn promises_leave_a_quarter_to_writers() {
-    let mut p = established_with(100, 100, 80);
-    assert_eq!(p.stack.promise(100), 60);
-    assert!(!p.budget.can_promise());
-    assert_eq!(write(&p.user, &[0; 80]), Ok(20));
+fn received_text_leaves_a_quarter_to_writers() {
+    let mut p = established_with(100_000, 100_000, 80_000);
+    let left = |p: &Pipe, demand| p.budget.left_for(demand);
+    assert_eq!(p.stack.promise(100_000), 40_000);
+    assert!(p.budget.is_tight());
+    assert_eq!((p.stack.promise(1), p.stack.cover(100_000)), (0, 50_000), "text gets more than windows");
+    assert_eq!((p.stack.cover(100_000), left(&p, Demand::Text)), (50_000, 0));
+    // The first page of others.
+    let mut firsts: Vec<Pipe> = (0..3).map(|_| charged_to(&p.budget, 100, 10_000)).collect();
+    assert_eq!(firsts.iter_mut().map(|other| other.stack.cover(9_000)).collect::<Vec<_>>(), [4_096, 4_096, 1_808]);
+    assert_eq!(left(&p, Demand::FirstPage), 0);
+    assert_eq!(write(&p.user, &[0; 80_000]), Ok(20_000));
+    drop(firsts);
+    assert_eq!((left(&p, Demand::Text), left(&p, Demand::FirstPage)), (0, 10_000));
+}
+
+#[test]
+fn writers_leave_a_quarter_to_received_text() {
+    let mut p = established_with(100_000, 100_000, 80_000);
+    assert_eq!(write(&p.user, &[0; 80_000]), Ok(60_000));
+    assert!(p.budget.is_tight());
+    assert_eq!((p.stack.promise(1), p.stack.cover(100_000)), (0, 20_000));
+    receive(&mut p.stack, &[0; 20_000]);
+    p.stack.send_acked(50_000);
+    assert_eq!(write(&p.user, &[0; 80_000]), Ok(50_000), "nothing has to be kept any more");
+    // Unread bytes outlive the reactor's end; they are nobody's hindrance then.
+    let heir = charged_to(&p.budget, 100, 10_000);
+    drop(p.stack);
+    assert_eq!((heir.budget.used(), heir.budget.available()), (80_000, 0));
+    drop(p.user);
+    assert_eq!((heir.budget.used(), heir.budget.available()), (0, 60_000));
+}
+
+#[test]
+fn received_text_is_paid_for_by_the_page_and_by_where_it_lies() {
+    let mut p = established_with(100, 10_000, 1 << 20);
+    assert_eq!((p.stack.covered(), p.stack.recv_affordable()), (0, 10_000));
+    assert_eq!((p.stack.cover(1), p.budget.used()), (4_096, 4_096));
+    receive(&mut p.stack, &[1; 4_000]);
+    assert_eq!(p.user.try_read_with(3_999, &mut |_| ()), Ok(3_999));
+    // One byte is unread: the ring can't rewind, the next ones lie on the second page.
+    p.stack.recv_rewind();
+    assert_eq!((p.stack.cover(96), p.stack.covered()), (96, 4_096));
+    assert_eq!((p.stack.cover(97), p.stack.covered()), (4_192, 8_192));
+    assert!(p.stack.is_covered(4_192) && !p.stack.is_covered(4_193));
+    receive(&mut p.stack, &[1; 97]);
+    // Going round: all of it is resident, however little is in it.
+    assert_eq!((p.stack.cover(8_000), p.stack.covered()), (p.stack.recv_free(), 10_000));
+    receive(&mut p.stack, &[1; 8_000]);
+    assert_eq!(p.user.try_read_with(9_000, &mut |_| ()), Ok(8_098));
+    p.stack.recv_rewind();
+    assert!(p.stack.is_covered(10_000));
+    assert_eq!((p.stack.recv_trim(), p.stack.covered(), p.budget.used()), (true, 0, 0));
 }
 
 #[test]

@@ -198,6 +198,11 @@ impl Conns {
         Some(conn)
     }
 
+    /// All slots are below this.
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.slab.capacity()).unwrap_or(u32::MAX)
+    }
+
     /// All slots, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter().filter_map(|(slot, conn)| Some((u32::try_from(slot).ok()?, conn)))

@@ -144,7 +144,7 @@ impl Engine {
             return Err(DropReason::AcceptQueueFull);
         }
         // reliability.md A29: under memory pressure SYNs are refused first.
-        if self.counts.live >= config.max_connections || !self.shared.budget.can_promise() {
+        if self.counts.live >= config.max_connections || self.shared.budget.is_tight() {
             return Err(DropReason::NoMemory);
         }
         let key = Key::new(tuple);

@@ -103,6 +103,8 @@ pub struct Engine {
     lingering: Vec<ConnId>,
     /// Connections whose writers wait for the memory budget, each once.
     starved: Vec<ConnId>,
+    /// The slot that memory pressure asks next.
+    asked_next: u32,
     replies: Replies,
     loopback: Loopback,
     outbox: Outbox,
@@ -140,6 +142,7 @@ impl Engine {
             rungs: Vec::new(),
             lingering: Vec::new(),
             starved: Vec::new(),
+            asked_next: 0,
             replies,
             loopback: Loopback::default(),
             outbox: Outbox::default(),

@@ -6,15 +6,18 @@
 use super::demux::{Conn, Key, Orphan, Phase};
 use super::{Connect, Engine, LOOPBACK};
 use crate::error::ConnError;
-use crate::pipe::{ListenerId, Rung};
+use crate::pipe::{Demand, ListenerId, Rung};
 use crate::tcb::{ActiveOpen, Cx, Tcb};
 use crate::time::Instant;
+
+/// Connections asked in one turn to give back memory.
+const ASKED_PER_TURN: usize = 64;
 
 impl Engine {
     /// Opens a connection: the SYN goes out at the next [`Engine::poll_transmit`].
     ///
-    /// A stack whose `max_connections` is spent fails the pipe with `ConnectionLimit`, one without memory for another
-    /// receive window with `MemoryBudget`.
+    /// A stack whose `max_connections` is spent fails the pipe with `ConnectionLimit`, one without memory to receive anything
+    /// with `MemoryBudget`.
     pub fn connect(&mut self, now: Instant, order: Connect) {
         let Connect { mut pipe, tuple, options } = order;
         let key = Key::new(&tuple);
@@ -25,8 +28,8 @@ impl Engine {
         let limit = if self.counts.live >= self.shared.config.max_connections {
             Some(ConnError::ConnectionLimit)
         } else {
-            // Without a promise its window would stay closed.
-            (!self.shared.budget.can_promise()).then_some(ConnError::MemoryBudget)
+            // What comes for it could not be taken.
+            (self.shared.budget.left_for(Demand::FirstPage) == 0).then_some(ConnError::MemoryBudget)
         };
         if let Some(limit) = limit {
             self.shared.registry().release(&key);
@@ -113,8 +116,24 @@ impl Engine {
         }
     }
 
-    /// Handles every deadline that is due.
+    /// Under memory pressure, asks some connections in turn for what they do not need. As many as a turn reads packets,
+    /// so that a page comes back for each that is filled.
+    fn relieve(&mut self, now: Instant) {
+        if !self.shared.budget.is_tight() {
+            return;
+        }
+        for _ in 0..ASKED_PER_TURN {
+            let slot = self.asked_next;
+            self.asked_next = if slot < self.conns.slots() { slot + 1 } else { 0 };
+            if let Some((conn, mut cx)) = self.at(now, slot) {
+                conn.tcb.on_pressure(&mut cx);
+            }
+        }
+    }
+
+    /// Handles every deadline that is due, and memory pressure.
     pub fn on_deadlines(&mut self, now: Instant) {
+        self.relieve(now);
         // A deadline that a control block sets anew enters the heap when it has nothing more to send: this loop ends.
         while let Some(slot) = self.deadlines.pop_due(now) {
             if let Some((conn, mut cx)) = self.at(now, slot) {

@@ -3,6 +3,7 @@
 mod hostile;
 mod link;
 mod local;
+mod memory;
 mod net;
 
 use std::net::{IpAddr, SocketAddr};

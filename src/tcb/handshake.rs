@@ -1,7 +1,7 @@
 //! What both halves of the three-way handshake share (RFC 9293 §3.5): orders to open, negotiation of options, sending a SYN
 //! again. The halves are `syn_sent` and `syn_received`.
 
-use super::recv::FIRST_PROMISE;
+use super::recv::first_promise;
 use super::rtt::RttEstimator;
 use super::send::{TIMESTAMPS_LEN, default_mss};
 use super::state::Lifecycle;
@@ -134,8 +134,8 @@ pub(super) fn without_syn<'a>(seg: &Segment<'a>) -> Segment<'a> {
 }
 
 /// The window of a SYN: never scaled (RFC 7323 §2.2), at most the first promise.
-pub(super) fn syn_window(capacity: usize) -> u16 {
-    u16::try_from(capacity.min(FIRST_PROMISE)).unwrap_or(u16::MAX)
+pub(super) fn syn_window(cx: &Cx<'_>, capacity: usize) -> u16 {
+    u16::try_from(first_promise(capacity, cx.config.memory_budget)).unwrap_or(u16::MAX)
 }
 
 /// The path MTU that a packet-too-big is believed to report; `None`: it is to be discarded.

@@ -95,8 +95,6 @@ impl Open {
 
     /// The window is closed: takes the text off a segment at RCV.NXT.
     fn refuse_text(&mut self, cx: &mut Cx<'_>, seg: &mut Segment<'_>) {
-        // The peer asks again and again until there is budget for a window.
-        self.retry_promise();
         // A bare FIN needs no room (as Linux's tcp_data_queue); text for an orphan is answered by a RST in its turn.
         if seg.text_len() > 0 && !self.orphaned {
             self.owe_ack_for(cx, seg);

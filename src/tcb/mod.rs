@@ -316,6 +316,14 @@ impl Tcb {
         }
     }
 
+    /// The stack is short of memory: gives back what nobody waits for.
+    pub fn on_pressure(&mut self, cx: &mut Cx<'_>) {
+        if let Tcb::Open(open) = self {
+            open.on_pressure(cx);
+        }
+        self.check_invariants();
+    }
+
     /// Ends a turn: publishes the snapshot, delivers wakes. Returns how many tasks were woken.
     pub fn end_turn(&mut self) -> usize {
         match self {

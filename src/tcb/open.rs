@@ -5,7 +5,7 @@ use super::congestion::{Algorithm, Congestion};
 use super::flight::Flight;
 use super::handshake::{Synchronized, fixed_options_len, syn_window};
 use super::recovery::Recovery;
-use super::recv::{FIRST_PROMISE, OwedAcks, RecvSpace};
+use super::recv::{OwedAcks, RecvSpace, first_promise};
 use super::rtt::RttEstimator;
 use super::send::{SendSpace, effective_mss};
 use super::state::{Event, Lifecycle};
@@ -89,7 +89,7 @@ impl Open {
         let ts_len = fixed_options_len(agreed.ts_recent.is_some());
         let mss = effective_mss((agreed.peer_mss, None), cx.path, &id.tuple.remote, ts_len);
         let capacity = pipe.recv_capacity();
-        let granted = pipe.promise(capacity.min(FIRST_PROMISE));
+        let granted = first_promise(capacity, cx.config.memory_budget);
         let (their_scale, our_scale) = agreed.scales.unwrap_or((0, 0));
         let rcv_nxt = irs + 1;
         // Half of what is granted, not of the buffer: a loopback segment fills the whole first promise.
@@ -119,7 +119,7 @@ impl Open {
             },
             rcv: RecvSpace {
                 nxt: rcv_nxt,
-                adv: rcv_nxt + u32::from(syn_window(capacity)),
+                adv: rcv_nxt + u32::from(syn_window(cx, capacity)),
                 irs,
                 acked: rcv_nxt,
                 wscale: our_scale,
@@ -275,6 +275,8 @@ impl Open {
             assert!(self.rcv.adv.is_at_or_after(self.rcv.nxt), "the promise lies behind RCV.NXT");
             let room = self.pipe.recv_free() + usize::from(self.rcv.fin == Some(self.rcv.nxt - 1));
             assert!(self.rcv.wnd() as usize <= room, "promised {} of {room} free bytes", self.rcv.wnd());
+            let highest = self.rcv.assembler.highest().unwrap_or(0);
+            assert!(self.pipe.is_covered(highest as usize), "bytes in the ring that nobody paid for");
             assert!(self.snd.outstanding_text() as usize <= self.pipe.send_len(), "sent more than queued");
             assert!(self.snd.mss > 0, "no room for payload");
             if self.snd.outstanding() > 0 && !self.flight.is_empty() {

@@ -10,8 +10,16 @@ use super::assembler::Assembler;
 use crate::time::Instant;
 use crate::wire::Seq;
 
-/// First promise of a connection in bytes; each further byte is taken from the stack's budget first (design.md §3).
-pub const FIRST_PROMISE: usize = 64 << 10;
+/// First promise of a connection in bytes: address space only, its pages are taken from the stack's budget as text
+/// arrives. Each further byte of promise is taken first (design.md §3).
+const FIRST_PROMISE: usize = 64 << 10;
+
+/// The first promise of a connection with a receive buffer of `capacity` bytes: no more than what a lone connection can
+/// always be given of the stack's `memory_budget`.
+pub fn first_promise(capacity: usize, memory_budget: u64) -> usize {
+    let affordable = usize::try_from(memory_budget / 4).unwrap_or(usize::MAX).max(1);
+    capacity.min(FIRST_PROMISE).min(affordable)
+}
 
 /// Most duplicate ACKs owed at a time: what one turn of 64 packets can ask for.
 const MAX_OWED: u16 = 64;

@@ -47,7 +47,7 @@ impl SynReceived {
             iss: open.iss,
             irs: syn.seq,
             agreed: Negotiated::new(cx, &id, window_scale(capacity), syn),
-            wnd: syn_window(capacity),
+            wnd: syn_window(cx, capacity),
             last_challenge: None,
             ack_owed: false,
             resend: Resend::new(),

@@ -74,7 +74,7 @@ impl SynSent {
             iss: self.iss,
             irs: seg.seq,
             agreed,
-            wnd: syn_window(self.recv_capacity),
+            wnd: syn_window(cx, self.recv_capacity),
             last_challenge: None,
             ack_owed: false,
             resend: Resend::new(),
@@ -181,7 +181,7 @@ impl SynSent {
         self.resend.on_sent(cx);
         let mut header = self.id.header(self.iss);
         header.flags = Flags::SYN;
-        header.wnd = syn_window(self.recv_capacity);
+        header.wnd = syn_window(cx, self.recv_capacity);
         header.options = Options {
             mss: Some(announced_mss(cx.path, &self.id.tuple.remote, self.id.mss_clamp)),
             window_scale: cx.config.window_scaling.then(|| window_scale(self.recv_capacity)),

@@ -11,6 +11,7 @@ use crate::pipe::{Budget, ConnId, Doorbell, Region, UserEnd, pipe};
 use crate::wire::{Flags, FourTuple, Segment};
 
 mod arrivals;
+mod memory;
 mod puppet;
 mod regressions;
 mod transfer;

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::input::Check;
-use super::recv::{FIRST_PROMISE, Room, choose_window};
+use super::input::{Check, DROP};
+use super::recv::{Room, choose_window, first_promise};
 use super::send::announced_mss;
 use super::state::Event;
 use super::{Cx, Open, Verdict};
@@ -36,14 +36,32 @@ impl Open {
         let offset = seg.seq.saturating_offset_from(self.rcv.nxt);
         let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
         self.rcv.mss = self.rcv.mss.max(u16::try_from(seg.payload.len()).unwrap_or(u16::MAX).min(mss));
-        if offset == 0 && self.rcv.assembler.is_empty() {
+        let in_order = offset == 0 && self.rcv.assembler.is_empty();
+        if in_order {
             self.pipe.recv_rewind();
-            self.pipe.recv_write_at(0, seg.payload);
-            self.on_text_in_order(cx, seg.text_len());
-        } else {
-            self.on_text_with_holes(cx, seg, offset);
         }
-        Check::Continue(())
+        let Some(paid) = self.pay_for(seg, offset) else {
+            // Not acknowledged: the peer sends it again.
+            cx.stats.drop_packet(DropReason::NoMemory);
+            return DROP;
+        };
+        if in_order {
+            self.pipe.recv_write_at(0, paid.payload);
+            self.on_text_in_order(cx, paid.text_len());
+        } else {
+            self.on_text_with_holes(cx, &paid, offset);
+        }
+        if paid.text_len() < seg.text_len() { DROP } else { Check::Continue(()) }
+    }
+
+    /// Takes the memory for a segment's text from the stack's budget: as much of the text as there is memory for. The
+    /// window was promised when there was some, perhaps; others may have filled theirs first.
+    fn pay_for<'a>(&mut self, seg: &Segment<'a>, offset: u32) -> Option<Segment<'a>> {
+        let offset = offset as usize;
+        let end = offset.saturating_add(seg.payload.len());
+        let room = self.pipe.cover(end).saturating_sub(offset);
+        let payload = seg.payload.get(..room).unwrap_or(seg.payload);
+        (!payload.is_empty()).then_some(Segment { payload, ..*seg })
     }
 
     /// RFC 5681 §4.2: out of order, or filling a gap: an ACK of its own either way.
@@ -103,11 +121,12 @@ impl Open {
         }
     }
 
-    /// A connection made while the budget was spent has no first promise yet; without one its window would stay closed.
-    pub(super) fn retry_promise(&mut self) {
-        let first = self.pipe.recv_capacity().min(FIRST_PROMISE);
-        if self.rcv.granted < first {
-            self.grow_promise(first - self.rcv.granted);
+    /// Without text for a while, or under memory pressure: what an empty ring holds goes back, and the promise shrinks to
+    /// the first as the peer uses it up. Text that comes all the same is paid for when it comes.
+    pub(super) fn release_memory(&mut self, cx: &Cx<'_>) {
+        if self.pipe.recv_trim() {
+            self.rcv.granted = first_promise(self.pipe.recv_capacity(), cx.config.memory_budget);
+            self.pipe.set_read_step(self.unread_step());
         }
     }
 
@@ -175,9 +194,11 @@ impl Open {
         // After the FIN nothing more is expected; the promise simply stands.
         let free = if self.life.has_received_fin() { self.rcv.wnd() as usize } else { self.pipe.recv_free() };
         let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
+        let wanted = self.rcv.granted.saturating_sub(self.pipe.recv_len());
         let room = Room {
             free,
-            wanted: self.rcv.granted.saturating_sub(self.pipe.recv_len()),
+            // reliability.md A29: when the budget is spent, windows close.
+            wanted: wanted.min(self.pipe.recv_affordable()),
             capacity: self.rcv.granted,
             mss,
         };
@@ -186,7 +207,6 @@ impl Open {
 
     /// The user has read: tell the peer if the window opens by two segments or half the buffer (RFC 9293 §3.8.6.2.2).
     pub(super) fn on_read(&mut self) {
-        self.retry_promise();
         let mut opened = self.unread_step() == 0;
         if !opened {
             // ACKs have opened part of it meanwhile. The next order has to come when the rest is read, not a whole step

@@ -13,6 +13,9 @@ use crate::time::Instant;
 /// Without a segment for so long a connection gives back what it does not need.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// Under memory pressure this much is enough.
+const QUIET: Duration = Duration::from_millis(10);
+
 impl Open {
     pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
         while self.life.state() != State::Closed {
@@ -94,11 +97,24 @@ impl Open {
         }
         self.flight.trim();
         self.rcv.assembler.trim();
-        self.pipe.recv_trim();
+        self.release_memory(cx);
         if !self.pipe.send_trim() && self.pipe.send_len() == 0 {
             // The user was writing at this moment, perhaps in vain: then no text moves.
             self.timers.idle = Some(cx.now + IDLE);
         }
+    }
+
+    /// Memory pressure (reliability.md A29): who has been quiet gives back what holds nothing for its user.
+    pub(super) fn on_pressure(&mut self, cx: &Cx<'_>) {
+        if self.pipe.covered() == 0 || cx.now.since(self.last_heard) < QUIET {
+            return;
+        }
+        if self.pipe.recv_len() == 0 && !self.rcv.assembler.is_empty() {
+            // RFC 2018 §8: what was reported may be discarded; the peer keeps it until it is acknowledged.
+            self.rcv.assembler.clear();
+            self.pipe.recv_discard_out_of_order();
+        }
+        self.release_memory(cx);
     }
 
     /// RFC 9293 §3.8.4: probes only when nothing else would find out that the peer is gone.

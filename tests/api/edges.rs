@@ -193,19 +193,31 @@ async fn a_spent_memory_budget_is_named_and_not_a_hang() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn promised_windows_leave_memory_for_writers() {
+async fn idle_connections_take_no_memory_and_unread_bytes_leave_some_for_writers() {
     let (left, right) = pair(1500);
     let one = host(1).memory_budget(128 << 10).device(left).build().unwrap();
     let two = host(2).device(right).build().unwrap();
-    // Two windows of 64 KiB would be all of it.
     let (mut client, mut server) = connected(&one, &two).await;
-    let _idle = connected(&one, &two).await;
-    timeout(Duration::from_secs(60), echo_once(&mut client, &mut server)).await.expect("nothing is left to write");
+    // Windows of 64 KiB each.
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        idle.push(connected(&one, &two).await);
+    }
+    for (_, server) in &mut idle {
+        server.write_all(&[1; 30_000]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(one.stats().dropped(usernet::DropReason::NoMemory) > 0);
     let listener = two.bind("10.0.0.2:80").await.unwrap();
-    assert_eq!(kind(one.connect("10.0.0.2:80").await), ErrorKind::OutOfMemory);
-    drop((client, server));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let error = within(one.connect("10.0.0.2:80")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    timeout(Duration::from_secs(60), client.write_all(b"heard")).await.expect("nothing is left to write").unwrap();
+    within(server.read_exact(&mut [0; 5])).await.unwrap();
+    // When they are read all get the rest.
+    let reads = idle.iter_mut().map(async |(client, _)| client.read_exact(&mut [0; 30_000]).await.unwrap());
+    within(futures::future::join_all(reads)).await;
     within(one.connect("10.0.0.2:80")).await.unwrap();
+    timeout(Duration::from_secs(60), echo_once(&mut client, &mut server)).await.expect("echo");
     drop(listener);
 }
 

@@ -103,13 +103,17 @@ impl StackBuilder {
         self
     }
 
-    /// Limits the bytes resident in buffers plus metadata. Default: 1 GiB.
+    /// Limits the bytes resident in buffers. Default: 1 GiB.
+    ///
+    /// An idle connection takes none of it. When received bytes that nobody has read take half of it, receive windows stop
+    /// to grow and new connections of peers have to wait; when they take three quarters, more are dropped, for the peer to
+    /// send again, and `connect` fails with `OutOfMemory`. Writers can take three quarters too, then they wait.
     pub fn memory_budget(mut self, bytes: u64) -> StackBuilder {
         self.config.memory_budget = bytes;
         self
     }
 
-    /// Limits the address space of buffers, in bytes. Default: 64 GiB.
+    /// Limits the address space of buffers, in bytes. Default: 1 TiB.
     pub fn max_reserved(mut self, bytes: u64) -> StackBuilder {
         self.config.max_reserved = bytes;
         self

@@ -193,22 +193,6 @@ fn a_syn_without_timestamps_is_challenged() {
 }
 
 #[test]
-fn a_window_stays_open_when_the_budget_was_spent_for_a_while() {
-    let mut puppet = Puppet::new(plain());
-    puppet.end.budget = Budget::new(1 << 30, 1 << 20);
-    let spent = puppet.end.budget.take_up_to(usize::MAX);
-    let syn = seg!(syn, seq 0, wnd 1000, mss 1460);
-    puppet.after(&[syn, seg!(ack 101, seq 1, wnd 1000), seg!(ack 101, seq 1, wnd 1000, len 1000)]);
-    assert_eq!(puppet.user().0, 1000);
-    puppet.end.orders(puppet.now);
-    puppet.sent();
-    assert_eq!(puppet.open().rcv.wnd(), 0);
-    puppet.end.budget.give_back(spent);
-    let sent = puppet.answer(&seg!(ack 101, seq 1001, wnd 1000, len 1));
-    assert_eq!(sent, [seg!(seq 101, ack 1001, wnd 1000)]);
-}
-
-#[test]
 fn a_connection_being_made_when_the_reactor_dies_hears_network_down() {
     let mut puppet = Puppet::connecting(plain());
     let now = puppet.now;
