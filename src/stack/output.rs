@@ -1,7 +1,7 @@
 //! Packets out: replies first, then one segment of each connection in turn.
 //!
 //! Owns the header buffer. Packets to our own addresses go into the loopback queue, the others to the caller. Payload is
-//! never copied on its way to the device, except the one packet a full device refused ([`Engine::hold_transmit`]).
+//! never copied on its way to the device; the one packet a full device refused is the reactor's to keep.
 
 use super::Engine;
 use super::reply::Reply;
@@ -39,7 +39,7 @@ enum Payload {
     /// There is no packet.
     #[default]
     Nothing,
-    /// In the outbox: an echo reply, a held packet.
+    /// In the outbox: an echo reply.
     Copied,
     /// In a connection's send ring.
     Ring(u32, Transmission),
@@ -52,8 +52,6 @@ pub(super) struct Outbox {
     offload: Offload,
     payload: Payload,
     copy: Vec<u8>,
-    /// The device refused the packet: it comes first next time.
-    held: bool,
     checksum_offload: bool,
 }
 
@@ -65,7 +63,6 @@ impl Default for Outbox {
             offload: Offload::default(),
             payload: Payload::Nothing,
             copy: Vec::new(),
-            held: false,
             checksum_offload: false,
         }
     }
@@ -91,42 +88,23 @@ enum Lane {
 impl Engine {
     /// Whether [`Engine::poll_transmit`] may have something: a packet, or work for the loopback.
     pub fn wants_transmit(&self) -> bool {
-        self.outbox.held
-            || !self.replies.is_empty()
+        !self.replies.is_empty()
             || !self.dirty.is_empty()
             || (!self.dirty_local.is_empty() && self.loopback.has_room())
     }
 
     /// The next packet for the device; call until `None`. A connection that got its turn goes to the end of the queue.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
-        if !std::mem::take(&mut self.outbox.held) {
-            self.fill_loopback(now);
-            self.outbox.payload = Payload::Nothing;
-            if !self.emit_reply() {
-                let (slot, transmission) = self.next_transmission(now, Lane::Device)?;
-                self.emit(slot, &transmission, self.outbox.checksum_offload);
-            }
-            self.stats.packets_out += 1;
-            let bytes = self.current()?.len();
-            self.stats.bytes_out += u64::try_from(bytes).unwrap_or(0);
+        self.fill_loopback(now);
+        self.outbox.payload = Payload::Nothing;
+        if !self.emit_reply() {
+            let (slot, transmission) = self.next_transmission(now, Lane::Device)?;
+            self.emit(slot, &transmission, self.outbox.checksum_offload);
         }
+        self.stats.packets_out += 1;
+        let bytes = self.current()?.len();
+        self.stats.bytes_out += u64::try_from(bytes).unwrap_or(0);
         self.current()
-    }
-
-    /// The device did not take the packet that [`Engine::poll_transmit`] answered just now (call nothing in between): it
-    /// comes first next time. Copies the payload, for what an acknowledgment may free meanwhile must not be read.
-    pub fn hold_transmit(&mut self) {
-        let Outbox { payload, copy, .. } = &mut self.outbox;
-        if let Payload::Ring(slot, transmission) = payload {
-            copy.clear();
-            if let Some(conn) = self.conns.get(*slot) {
-                for part in conn.tcb.payload(transmission) {
-                    copy.extend_from_slice(part);
-                }
-            }
-            *payload = Payload::Copied;
-        }
-        self.outbox.held = !matches!(self.outbox.payload, Payload::Nothing);
     }
 
     /// The packet in the outbox.
@@ -165,12 +143,8 @@ impl Engine {
         }
     }
 
-    /// The device takes nothing now: only what goes to ourselves moves on. Call nothing of this while a packet is held
-    /// ([`Engine::hold_transmit`]); it would be overwritten.
+    /// The device takes nothing now: only what goes to ourselves moves on.
     pub fn transmit_local(&mut self, now: Instant) {
-        if self.outbox.held {
-            return;
-        }
         self.fill_loopback(now);
         let shared = std::sync::Arc::clone(&self.shared);
         while let Some(reply) = self.replies.pop_first(|destination| shared.is_local(destination)) {

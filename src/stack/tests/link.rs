@@ -196,31 +196,6 @@ fn connection_limit_is_told() {
 }
 
 #[test]
-fn a_refused_packet_is_held_and_comes_first_unchanged() {
-    let mut net = Net::pair();
-    let (client, server, _listening) = net.connected();
-    client.write(b"hold me").expect("open");
-    let now = net.now;
-    let engine = &mut net.engines[0];
-    engine.poll_orders(now);
-    let first = engine.poll_transmit(now).expect("data");
-    let bytes = |packet: Transmit<'_>| [packet.header, packet.payload[0], packet.payload[1]].concat();
-    let first = bytes(first);
-    let counted = engine.stats.packets_out;
-    for _ in 0..2 {
-        engine.hold_transmit();
-        assert!(engine.wants_transmit());
-        let again = engine.poll_transmit(now).expect("held");
-        assert_eq!(bytes(again), first);
-    }
-    assert_eq!(engine.stats.packets_out, counted);
-    assert!(engine.poll_transmit(now).is_none());
-    net.engines[1].receive(now, &first, Default::default());
-    net.settle();
-    assert_eq!(server.read(100), Ok(b"hold me".to_vec()));
-}
-
-#[test]
 fn dropping_the_engine_fails_everybody() {
     let mut net = Net::pair();
     let (client, server, listening) = net.connected();
