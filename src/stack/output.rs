@@ -88,9 +88,7 @@ enum Lane {
 impl Engine {
     /// Whether [`Engine::poll_transmit`] may have something: a packet, or work for the loopback.
     pub fn wants_transmit(&self) -> bool {
-        !self.replies.is_empty()
-            || !self.dirty.is_empty()
-            || (!self.dirty_local.is_empty() && self.loopback.has_room())
+        !self.replies.is_empty() || !self.dirty.is_empty() || (!self.dirty_local.is_empty() && self.loopback.has_room())
     }
 
     /// The next packet for the device; call until `None`. A connection that got its turn goes to the end of the queue.

@@ -113,7 +113,7 @@ impl Resend {
     /// The estimator of the new connection, with the handshake's sample if it is unambiguous (Karn).
     pub(super) fn estimator(&self, cx: &Cx<'_>) -> RttEstimator {
         let mut rtt = RttEstimator::new(cx.config.rto_initial, cx.config.rto_min, cx.config.rto_max);
-        if self.retries > 0 {
+        if self.was_lost() {
             rtt.after_syn_timeout();
         } else if self.sent == 1 {
             rtt.on_sample(cx.now.since(self.sent_at));
@@ -121,9 +121,24 @@ impl Resend {
         rtt
     }
 
-    /// Initial window in segments. RFC 5681 §3.1: one segment if the SYN or SYN-ACK was lost.
-    pub(super) fn initial_window(&self, cx: &Cx<'_>) -> u32 {
-        if self.retries > 0 { 1 } else { cx.config.initial_window }
+    /// Whether a SYN or SYN-ACK was lost, as far as the timer knows.
+    pub(super) const fn was_lost(&self) -> bool {
+        self.retries > 0
+    }
+}
+
+/// What an active open knows of its own and keeps through a simultaneous open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// A packet-too-big that quoted our SYN.
+    pub(super) path_mtu: Option<usize>,
+    /// The user timeout, counted from the call.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Limits {
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|at| at <= now)
     }
 }
 
@@ -158,7 +173,8 @@ pub(super) struct Synchronized {
     pub(super) irs: Seq,
     pub(super) agreed: Negotiated,
     pub(super) rtt: RttEstimator,
-    pub(super) initial_window: u32,
+    /// [`Resend::was_lost`]
+    pub(super) syn_lost: bool,
 }
 
 /// RFC 5961 §7, limited per connection: a counter shared between connections would be a side channel (CVE-2016-5696).

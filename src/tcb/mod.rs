@@ -133,9 +133,13 @@ impl Tcb {
                 verdict
             }
             Tcb::SynReceived(half_open) => match half_open.on_segment(cx, seg) {
-                syn_received::HalfOpen::Complete => match half_open.take_pipe() {
-                    Some(pipe) => {
-                        self.establish(cx, pipe);
+                syn_received::HalfOpen::Complete => match half_open.opener.take() {
+                    Some(opener) => {
+                        self.establish(cx, opener.pipe);
+                        if let Tcb::Open(open) = self {
+                            open.snd.path_mtu = opener.limits.path_mtu;
+                            open.on_path(cx.path);
+                        }
                         let verdict = self.on_segment(cx, &handshake::without_syn(seg));
                         if let Tcb::Open(open) = self
                             && seg.has(Flags::SYN)
@@ -147,11 +151,6 @@ impl Tcb {
                     None => Verdict::WantsPipe,
                 },
                 syn_received::HalfOpen::Stay(verdict) => verdict,
-                syn_received::HalfOpen::Over(verdict) => {
-                    half_open.fail(ConnError::Refused);
-                    *self = Tcb::Closed;
-                    verdict
-                }
             },
             Tcb::Open(open) => open.on_segment(cx, seg),
             Tcb::TimeWait(record) => record.on_segment(cx, seg),
@@ -171,16 +170,8 @@ impl Tcb {
     /// The user rang.
     pub fn on_orders(&mut self, cx: &mut Cx<'_>) {
         match self {
-            Tcb::SynSent(syn_sent) => {
-                if syn_sent.on_orders() {
-                    *self = Tcb::Closed;
-                }
-            }
-            Tcb::SynReceived(half_open) => {
-                if half_open.on_orders() {
-                    *self = Tcb::Closed;
-                }
-            }
+            Tcb::SynSent(syn_sent) => syn_sent.on_orders(),
+            Tcb::SynReceived(half_open) => half_open.on_orders(cx),
             Tcb::Open(open) => open.on_orders(cx),
             Tcb::TimeWait(_) | Tcb::Closed => {}
         }
@@ -190,16 +181,8 @@ impl Tcb {
     /// Handles every deadline that is due.
     pub fn on_timeout(&mut self, cx: &mut Cx<'_>) {
         match self {
-            Tcb::SynSent(syn_sent) => {
-                if syn_sent.on_timeout(cx) {
-                    *self = Tcb::Closed;
-                }
-            }
-            Tcb::SynReceived(half_open) => {
-                if half_open.on_timeout(cx) {
-                    *self = Tcb::Closed;
-                }
-            }
+            Tcb::SynSent(syn_sent) => syn_sent.on_timeout(cx),
+            Tcb::SynReceived(half_open) => half_open.on_timeout(cx),
             Tcb::Open(open) => open.on_timeout(cx),
             Tcb::TimeWait(record) => {
                 if record.deadline() <= cx.now {
@@ -214,11 +197,7 @@ impl Tcb {
     /// An ICMP error quotes a segment with sequence number `seq` of this connection.
     pub fn on_icmp(&mut self, cx: &mut Cx<'_>, seq: Seq, kind: IcmpKind) {
         match self {
-            Tcb::SynSent(syn_sent) => {
-                if syn_sent.on_icmp(cx, seq, kind) {
-                    *self = Tcb::Closed;
-                }
-            }
+            Tcb::SynSent(syn_sent) => syn_sent.on_icmp(cx, seq, kind),
             Tcb::Open(open) => open.on_icmp(cx, seq, kind),
             // RFC 5927 §4.1: nothing an ICMP error says may end a connection the peer has answered.
             Tcb::SynReceived(_) | Tcb::TimeWait(_) | Tcb::Closed => {
@@ -274,8 +253,12 @@ impl Tcb {
     pub fn is_closed(&self) -> bool {
         match self {
             Tcb::Closed => true,
+            Tcb::SynSent(syn_sent) => syn_sent.life.state() == State::Closed,
+            Tcb::SynReceived(half_open) => {
+                half_open.life.state() == State::Closed && half_open.owed != syn_received::Owed::Reset
+            }
             Tcb::Open(open) => open.life.state() == State::Closed && !open.reset_owed,
-            _ => false,
+            Tcb::TimeWait(_) => false,
         }
     }
 
@@ -337,14 +320,8 @@ impl Tcb {
     /// Ends the connection from our side: a RST is owed where the peer knows of it (RFC 9293 §3.10.5).
     pub fn abort(&mut self, cx: &mut Cx<'_>) {
         match self {
-            Tcb::SynSent(syn_sent) => {
-                syn_sent.abort();
-                *self = Tcb::Closed;
-            }
-            Tcb::SynReceived(half_open) => {
-                half_open.fail(ConnError::Aborted);
-                *self = Tcb::Closed;
-            }
+            Tcb::SynSent(syn_sent) => syn_sent.fail(ConnError::Aborted),
+            Tcb::SynReceived(half_open) => half_open.abort(cx, ConnError::Aborted),
             Tcb::Open(open) => open.abort(cx, ConnError::Aborted),
             Tcb::TimeWait(_) | Tcb::Closed => {}
         }
@@ -354,14 +331,8 @@ impl Tcb {
     pub fn last_gasp(&mut self, cx: &mut Cx<'_>) {
         match self {
             Tcb::Open(open) => open.last_gasp(cx),
-            Tcb::SynSent(syn_sent) => {
-                syn_sent.fail(ConnError::NetworkDown);
-                *self = Tcb::Closed;
-            }
-            Tcb::SynReceived(half_open) => {
-                half_open.fail(ConnError::NetworkDown);
-                *self = Tcb::Closed;
-            }
+            Tcb::SynSent(syn_sent) => syn_sent.fail(ConnError::NetworkDown),
+            Tcb::SynReceived(half_open) => half_open.abort(cx, ConnError::NetworkDown),
             Tcb::TimeWait(_) | Tcb::Closed => {}
         }
     }

@@ -1,7 +1,7 @@
 //! [`Open`]: the control block of the seven synchronized states.
 
 use super::assembler::Assembler;
-use super::congestion::{Algorithm, Congestion};
+use super::congestion::{Algorithm, Congestion, LossEvent};
 use super::flight::Flight;
 use super::handshake::{Synchronized, fixed_options_len, syn_window};
 use super::recovery::Recovery;
@@ -85,7 +85,7 @@ pub struct Open {
 impl Open {
     pub(super) fn new(cx: &mut Cx<'_>, start: Synchronized, mut pipe: StackEnd) -> Open {
         let options = pipe.options();
-        let Synchronized { life, id, iss, irs, agreed, rtt, initial_window } = start;
+        let Synchronized { life, id, iss, irs, agreed, rtt, syn_lost } = start;
         let ts_len = fixed_options_len(agreed.ts_recent.is_some());
         let mss = effective_mss((agreed.peer_mss, None), cx.path, &id.tuple.remote, ts_len);
         let capacity = pipe.recv_capacity();
@@ -95,6 +95,10 @@ impl Open {
         // Half of what is granted, not of the buffer: a loopback segment fills the whole first promise.
         pipe.set_read_step((2 * usize::from(mss)).min(granted / 2).max(1));
         pipe.on_established(id.tuple.local, id.tuple.remote);
+        let mut congestion = Algorithm::new(options.congestion, u32::from(mss), cx.config.initial_window);
+        if syn_lost {
+            congestion.on_loss(cx.now, LossEvent::Syn);
+        }
         let mut open = Open {
             id,
             life,
@@ -130,7 +134,7 @@ impl Open {
                 granted,
                 measured: (cx.now, 0),
             },
-            congestion: Algorithm::new(options.congestion, u32::from(mss), initial_window),
+            congestion,
             rtt,
             flight: Flight::default(),
             recovery: Recovery::new(iss + 1),

@@ -1,12 +1,12 @@
 //! SYN-RECEIVED: both SYNs are out, ours is not acknowledged (RFC 9293 §3.10.7.4).
 
-use super::handshake::{Negotiated, PassiveOpen, Resend, Synchronized, allow_challenge, syn_window};
+use super::handshake::{Limits, Negotiated, PassiveOpen, Resend, Synchronized, allow_challenge, syn_window};
 use super::recv::window_scale;
 use super::send::announced_mss;
 use super::state::{Event, Lifecycle};
 use super::{Cx, Identity, Open, Transmission, Verdict};
 use crate::error::ConnError;
-use crate::pipe::{ConnInfo, Orders, StackEnd};
+use crate::pipe::{ConnInfo, Orders, StackEnd, State};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::{Flags, Options, Segment, Seq, Timestamps};
@@ -15,10 +15,23 @@ use crate::wire::{Flags, Options, Segment, Seq, Timestamps};
 pub(super) enum HalfOpen {
     /// The ACK of our SYN is there.
     Complete,
-    /// Nothing changed.
+    /// Not yet, or it is over.
     Stay(Verdict),
-    /// It is over.
-    Over(Verdict),
+}
+
+/// What is to be sent beside the SYN-ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owed {
+    Nothing,
+    Ack,
+    Reset,
+}
+
+/// Whoever opened from this side too.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) pipe: StackEnd,
+    pub(super) limits: Limits,
 }
 
 /// SYN-RECEIVED. Passive: a few dozen bytes, so that a flood of SYNs buys no memory.
@@ -31,10 +44,10 @@ pub struct SynReceived {
     pub(super) agreed: Negotiated,
     pub(super) wnd: u16,
     pub(super) last_challenge: Option<Instant>,
-    pub(super) ack_owed: bool,
+    pub(super) owed: Owed,
     pub(super) resend: Resend,
     /// Only after a simultaneous open.
-    pub(super) pipe: Option<Box<StackEnd>>,
+    pub(super) opener: Option<Box<Opener>>,
 }
 
 impl SynReceived {
@@ -49,14 +62,18 @@ impl SynReceived {
             agreed: Negotiated::new(cx, &id, window_scale(capacity), syn),
             wnd: syn_window(cx, capacity),
             last_challenge: None,
-            ack_owed: false,
+            owed: Owed::Nothing,
             resend: Resend::new(),
-            pipe: None,
+            opener: None,
         }
     }
 
     /// RFC 9293 §3.10.7.4 for SYN-RECEIVED, in its order.
     pub(super) fn on_segment(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> HalfOpen {
+        if self.life.state() == State::Closed {
+            // Aborted, and the RST has not gone out yet.
+            return HalfOpen::Stay(Verdict::Done);
+        }
         let rcv_nxt = self.irs + 1;
         // A repeated SYN: our SYN-ACK was lost (RFC 9293 §3.10.7.4, first check, as Linux answers it).
         if seg.has(Flags::SYN) && !seg.flags.intersects(Flags::ACK | Flags::RST) && seg.seq == self.irs {
@@ -64,7 +81,7 @@ impl SynReceived {
             return HalfOpen::Stay(Verdict::Done);
         }
         // A simultaneous open ends with the peer's SYN-ACK: its SYN is known, the ACK counts.
-        let repeated_syn = seg.has(Flags::SYN | Flags::ACK) && seg.seq == self.irs && self.pipe.is_some();
+        let repeated_syn = seg.has(Flags::SYN | Flags::ACK) && seg.seq == self.irs && self.opener.is_some();
         let in_window = seg.seq.is_within(rcv_nxt, u32::from(self.wnd).max(1));
         // RFC 7323 §5.3 R1: an old timestamp is an old duplicate.
         let paws = match (self.agreed.ts_recent, seg.options.timestamps) {
@@ -101,7 +118,8 @@ impl SynReceived {
     fn on_reset(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>, in_window: bool) -> HalfOpen {
         if seg.seq == self.irs + 1 {
             cx.stats.resets_in += 1;
-            return HalfOpen::Over(Verdict::Done);
+            self.fail(ConnError::Refused);
+            return HalfOpen::Stay(Verdict::Done);
         }
         cx.stats.drop_packet(DropReason::BadRst);
         if in_window {
@@ -112,48 +130,60 @@ impl SynReceived {
 
     fn challenge(&mut self, cx: &mut Cx<'_>) {
         if allow_challenge(&mut self.last_challenge, cx) {
-            self.ack_owed = true;
+            self.owed = Owed::Ack;
         }
     }
 
-    pub(super) fn take_pipe(&mut self) -> Option<StackEnd> {
-        self.pipe.take().map(|pipe| *pipe)
-    }
-
-    /// Tells the user of a simultaneous open that it failed.
-    pub(super) fn fail(&mut self, error: ConnError) {
-        if let Some(pipe) = &mut self.pipe {
-            pipe.fail(error);
-            pipe.wake();
+    /// The connection is over; whoever opened it from this side hears of it when the engine drops it.
+    fn fail(&mut self, error: ConnError) {
+        self.life.on(Event::End);
+        self.resend.deadline = None;
+        if let Some(opener) = &mut self.opener {
+            opener.limits.deadline = None;
+            opener.pipe.fail(error);
         }
     }
 
-    /// Whether the connection is over.
-    pub(super) fn on_orders(&mut self) -> bool {
-        let Some(pipe) = &mut self.pipe else { return false };
-        let over = pipe.take_orders().intersects(Orders::DROPPED | Orders::ABORT);
-        if over {
-            self.fail(ConnError::Aborted);
+    /// Ends the connection from our side with a RST (RFC 9293 §3.10.5).
+    pub(super) fn abort(&mut self, cx: &mut Cx<'_>, error: ConnError) {
+        if self.life.state() == State::Closed {
+            return;
         }
-        over
+        self.owed = Owed::Reset;
+        cx.stats.resets_out += 1;
+        self.fail(error);
     }
 
-    /// Whether the connection is over.
-    pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) -> bool {
-        let limit = if self.pipe.is_some() { cx.config.syn_retries } else { cx.config.synack_retries };
-        let over = self.resend.on_timeout(cx, limit);
-        if over {
+    pub(super) fn on_orders(&mut self, cx: &mut Cx<'_>) {
+        let orders = self.opener.as_mut().map_or(Orders::NONE, |opener| opener.pipe.take_orders());
+        if orders.intersects(Orders::DROPPED | Orders::ABORT) {
+            self.abort(cx, ConnError::Aborted);
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
+        let limit = if self.opener.is_some() { cx.config.syn_retries } else { cx.config.synack_retries };
+        let is_over = self.opener.as_ref().is_some_and(|opener| opener.limits.is_over(cx.now));
+        if is_over || self.resend.on_timeout(cx, limit) {
             self.fail(ConnError::TimedOut);
         }
-        over
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.resend.deadline
+        let user = self.opener.as_ref().and_then(|opener| opener.limits.deadline);
+        [self.resend.deadline, user].into_iter().flatten().min()
     }
 
     pub(super) fn poll_transmit(&mut self, cx: &mut Cx<'_>) -> Option<Transmission> {
-        let mut header = if self.resend.owed {
+        let owed = std::mem::replace(&mut self.owed, Owed::Nothing);
+        let mut header = if owed == Owed::Reset {
+            // The ACK makes it acceptable also to a peer in SYN-SENT, which has not seen our SYN.
+            let mut header = self.id.header(self.iss + 1);
+            header.flags = Flags::RST | Flags::ACK;
+            header
+        } else if self.life.state() == State::Closed {
+            return None;
+        } else if self.resend.owed {
             self.resend.on_sent(cx);
             let mut header = self.id.header(self.iss);
             header.flags = Flags::SYN | Flags::ACK;
@@ -165,7 +195,7 @@ impl SynReceived {
             };
             header.wnd = self.wnd;
             header
-        } else if self.ack_owed {
+        } else if owed == Owed::Ack {
             let mut header = self.id.header(self.iss + 1);
             header.flags = Flags::ACK;
             header.wnd = self.wnd >> self.agreed.scales.map_or(0, |(_, ours)| ours);
@@ -173,7 +203,6 @@ impl SynReceived {
         } else {
             return None;
         };
-        self.ack_owed = false;
         header.ack = self.irs + 1;
         header.options.timestamps = self.agreed.ts_recent.map(|ecr| Timestamps { val: self.id.ts_val(cx.now), ecr });
         Some(Transmission { header, offset: 0, len: 0, segment_size: None })
@@ -190,9 +219,9 @@ impl SynReceived {
             rcv_wnd: u32::from(self.wnd),
             ..self.id.info()
         };
-        self.pipe.as_mut().map_or(0, |pipe| {
-            pipe.publish_info(&info);
-            pipe.wake()
+        self.opener.as_mut().map_or(0, |opener| {
+            opener.pipe.publish_info(&info);
+            opener.pipe.wake()
         })
     }
 }
@@ -209,7 +238,7 @@ impl Open {
             irs: half_open.irs,
             agreed: half_open.agreed,
             rtt: half_open.resend.estimator(cx),
-            initial_window: half_open.resend.initial_window(cx),
+            syn_lost: half_open.resend.was_lost(),
         };
         let mut open = Open::new(cx, start, pipe);
         open.on_path(cx.path);

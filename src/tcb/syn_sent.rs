@@ -1,10 +1,10 @@
 //! SYN-SENT: our SYN is out (RFC 9293 §3.10.7.3), the active opening and one half of the simultaneous one.
 
-use super::handshake::{ActiveOpen, Negotiated, Resend, Synchronized, believed_mtu, syn_window, without_syn};
+use super::handshake::{ActiveOpen, Limits, Negotiated, Resend, Synchronized, believed_mtu, syn_window, without_syn};
 use super::recv::window_scale;
 use super::send::announced_mss;
 use super::state::{Event, Lifecycle};
-use super::syn_received::SynReceived;
+use super::syn_received::{Opener, Owed, SynReceived};
 use super::{Cx, Identity, Open, Tcb, Transmission, Verdict};
 use crate::error::ConnError;
 use crate::pipe::{ConnInfo, Orders, StackEnd, State};
@@ -22,8 +22,7 @@ pub struct SynSent {
     pipe: Option<StackEnd>,
     recv_capacity: usize,
     resend: Resend,
-    path_mtu: Option<usize>,
-    user_deadline: Option<Instant>,
+    limits: Limits,
 }
 
 impl SynSent {
@@ -35,12 +34,12 @@ impl SynSent {
             recv_capacity: open.pipe.recv_capacity(),
             pipe: Some(open.pipe),
             resend: Resend::new(),
-            path_mtu: None,
-            user_deadline: open.options.user_timeout.map(|limit| cx.now + limit),
+            limits: Limits { path_mtu: None, deadline: open.options.user_timeout.map(|limit| cx.now + limit) },
         }
     }
 
-    /// RFC 9293 §3.10.7.3. Returns the control block that replaces this one, if any.
+    /// RFC 9293 §3.10.7.3. Returns the control block that replaces this one, if any. After a failure this one stays, in
+    /// CLOSED: the user hears of it when the engine drops it, and has let the tuple go.
     pub(super) fn on_segment(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> (Option<Tcb>, Verdict) {
         // First, the ACK bit: only our SYN can have been acknowledged.
         if seg.has(Flags::ACK) && seg.ack != self.iss + 1 {
@@ -55,7 +54,7 @@ impl SynSent {
             }
             cx.stats.resets_in += 1;
             self.fail(ConnError::Refused);
-            return (Some(Tcb::Closed), Verdict::Done);
+            return (None, Verdict::Done);
         }
         // Fourth, the SYN bit.
         if !seg.has(Flags::SYN) {
@@ -76,9 +75,9 @@ impl SynSent {
             agreed,
             wnd: syn_window(cx, self.recv_capacity),
             last_challenge: None,
-            ack_owed: false,
+            owed: Owed::Nothing,
             resend: Resend::new(),
-            pipe: self.pipe.take().map(Box::new),
+            opener: self.pipe.take().map(|pipe| Box::new(Opener { pipe, limits: self.limits })),
         };
         (Some(Tcb::SynReceived(half_open)), Verdict::Done)
     }
@@ -94,10 +93,10 @@ impl SynSent {
             irs: seg.seq,
             agreed,
             rtt,
-            initial_window: self.resend.initial_window(cx),
+            syn_lost: self.resend.was_lost(),
         };
         let mut open = Open::new(cx, start, pipe);
-        open.snd.path_mtu = self.path_mtu;
+        open.snd.path_mtu = self.limits.path_mtu;
         open.on_path(cx.path);
         open.take_syn_window(seg);
         open.snd.wl1 = seg.seq;
@@ -115,43 +114,34 @@ impl SynSent {
         (Some(Tcb::Open(Box::new(open))), verdict)
     }
 
-    /// Whether the connection is over: the user dropped the future.
-    pub(super) fn on_orders(&mut self) -> bool {
-        let Some(pipe) = &mut self.pipe else { return true };
-        let over = pipe.take_orders().intersects(Orders::DROPPED | Orders::ABORT);
-        if over {
-            self.abort();
+    /// The user may have dropped the future.
+    pub(super) fn on_orders(&mut self) {
+        let orders = self.pipe.as_mut().map_or(Orders::NONE, StackEnd::take_orders);
+        if orders.intersects(Orders::DROPPED | Orders::ABORT) {
+            self.fail(ConnError::Aborted);
         }
-        over
     }
 
-    pub(super) fn abort(&mut self) {
-        self.fail(ConnError::Aborted);
-    }
-
+    /// The connection is over.
     pub(super) fn fail(&mut self, error: ConnError) {
+        self.life.on(Event::End);
+        (self.resend.deadline, self.limits.deadline) = (None, None);
         if let Some(pipe) = &mut self.pipe {
-            pipe.publish_info(&ConnInfo { state: State::Closed, ..self.id.info() });
             pipe.fail(error);
-            pipe.wake();
         }
     }
 
-    /// Whether the connection is over.
-    pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) -> bool {
-        let over =
-            self.user_deadline.is_some_and(|at| at <= cx.now) || self.resend.on_timeout(cx, cx.config.syn_retries);
-        if over {
+    pub(super) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
+        if self.limits.is_over(cx.now) || self.resend.on_timeout(cx, cx.config.syn_retries) {
             self.fail(ConnError::TimedOut);
         }
-        over
     }
 
-    /// Whether the connection is over. RFC 5461 §4.1: while connecting, ICMP errors are believed if they quote our SYN.
-    pub(super) fn on_icmp(&mut self, cx: &mut Cx<'_>, seq: Seq, kind: IcmpKind) -> bool {
+    /// RFC 5461 §4.1: while connecting, ICMP errors are believed if they quote our SYN.
+    pub(super) fn on_icmp(&mut self, cx: &mut Cx<'_>, seq: Seq, kind: IcmpKind) {
         if seq != self.iss {
             cx.stats.drop_packet(DropReason::IcmpStale);
-            return false;
+            return;
         }
         let error = match kind {
             IcmpKind::NetworkUnreachable => ConnError::NetworkUnreachable,
@@ -159,23 +149,22 @@ impl SynSent {
             IcmpKind::PortUnreachable => ConnError::Refused,
             IcmpKind::PacketTooBig { mtu } => {
                 match believed_mtu(&self.id, mtu) {
-                    Some(mtu) => self.path_mtu = Some(mtu),
+                    Some(mtu) => self.limits.path_mtu = Some(mtu),
                     None => cx.stats.drop_packet(DropReason::IcmpIgnored),
                 }
-                return false;
+                return;
             }
-            IcmpKind::Soft => return false,
+            IcmpKind::Soft => return,
         };
         self.fail(error);
-        true
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.resend.deadline, self.user_deadline].into_iter().flatten().min()
+        [self.resend.deadline, self.limits.deadline].into_iter().flatten().min()
     }
 
     pub(super) fn poll_transmit(&mut self, cx: &mut Cx<'_>) -> Option<Transmission> {
-        if !self.resend.owed {
+        if !self.resend.owed || self.life.state() == State::Closed {
             return None;
         }
         self.resend.on_sent(cx);

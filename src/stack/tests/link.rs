@@ -1,6 +1,10 @@
 //! Two stacks and a wire.
 
+use std::sync::Mutex;
+use std::task::{Context, Wake, Waker};
+
 use super::*;
+use crate::pipe::Direction;
 use crate::wire::{Checksum, Flags, parse};
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -193,6 +197,36 @@ fn connection_limit_is_told() {
     drop(clients);
     net.advance(Duration::from_secs(200));
     assert_eq!(net.engines[0].live(), 0);
+}
+
+/// Wakes by looking whether a binding's port and the peer's address may be claimed again.
+struct Claims {
+    shared: Arc<Shared>,
+    from: Binding,
+    claimed: Mutex<Vec<Result<FourTuple, ConnError>>>,
+}
+
+impl Wake for Claims {
+    fn wake(self: Arc<Self>) {
+        let options = self.shared.config.socket;
+        let claimed = self.shared.claim(Some(&self.from), addr("10.0.0.2:80"), &options);
+        self.claimed.lock().unwrap().push(claimed);
+    }
+}
+
+#[test]
+fn a_refused_connect_leaves_its_tuple_before_the_user_hears_of_it() {
+    let mut net = Net::pair();
+    let shared = net.shared(0);
+    let from = shared.bind(addr("10.0.0.1:5000"), &net.options(0)).expect("bound");
+    let client = net.try_connect(0, Some(&from), "10.0.0.2:80").expect("claimed");
+    let claims = Arc::new(Claims { shared, from, claimed: Mutex::default() });
+    let waker = Waker::from(Arc::clone(&claims));
+    assert!(client.0.readiness().poll_ready(&mut Context::from_waker(&waker), Direction::Write).is_pending());
+    net.settle();
+    assert_eq!(client.0.take_error(), Some(ConnError::Refused));
+    let claimed = std::mem::take(&mut *claims.claimed.lock().unwrap());
+    assert!(matches!(claimed[..], [Ok(_)]), "{claimed:?}");
 }
 
 #[test]

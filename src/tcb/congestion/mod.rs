@@ -41,6 +41,8 @@ pub struct AckEvent {
 /// Something was lost, or the recovery from it goes on. `flight_size` is FlightSize of RFC 5681: SND.NXT − SND.UNA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossEvent {
+    /// The SYN or SYN-ACK: the first window is one segment (RFC 5681 §3.1). Said once, before anything is sent.
+    Syn,
     /// The third duplicate ACK: fast retransmit, fast recovery begins (RFC 5681 §3.2 steps 2 and 3).
     DupAck {
         /// Outstanding data in bytes.
@@ -93,8 +95,6 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// `mss` is the SMSS in bytes, `initial_window` counts segments.
-    ///
-    /// RFC 5681 §3.1: the caller passes 1 when the SYN or SYN-ACK was lost.
     pub fn new(kind: CongestionControl, mss: u32, initial_window: u32) -> Algorithm {
         match kind {
             CongestionControl::NewReno => Algorithm::NewReno(NewReno::new(mss, initial_window)),

@@ -95,6 +95,8 @@ impl Congestion for NewReno {
 
     fn on_loss(&mut self, _now: Instant, event: LossEvent) {
         match event {
+            // RFC 5681 §3.1. IW itself stays: §4.1 restarts from it.
+            LossEvent::Syn => self.set_cwnd(self.mss),
             LossEvent::DupAck { flight_size, left_network } => {
                 self.lower_ssthresh(flight_size);
                 // RFC 5681 §3.2 step 3: the three segments that have left the network.

@@ -3,7 +3,7 @@
 use super::puppet::{Puppet, User, plain};
 use super::*;
 use crate::tcb::congestion::Congestion as _;
-use crate::wire::{Segment, seg};
+use crate::wire::{IcmpKind, Segment, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,6 +61,61 @@ fn a_lost_syn_ack_means_an_initial_window_of_one_segment() {
     assert_eq!(puppet.wait(SECOND).len(), 1);
     puppet.after(&[seg!(syn, ack 101, seq 0, wnd 1000, mss 1460)]);
     assert_eq!(puppet.open().congestion.cwnd(), 1_460);
+}
+
+#[test]
+fn a_lost_syn_shrinks_only_the_first_window() {
+    // RFC 5681 §4.1: RW = min(IW, cwnd); Linux: tcp_cwnd_restart knows nothing of the SYN.
+    let mut puppet = Puppet::connecting(plain());
+    puppet.wait(SECOND);
+    puppet.after(&[seg!(syn, ack 101, seq 0, wnd 60000, mss 1460)]);
+    let mut una = 101;
+    while puppet.open().congestion.cwnd() < 20_000 {
+        let cwnd = puppet.open().congestion.cwnd();
+        puppet.write(cwnd as usize);
+        puppet.sent();
+        una += cwnd;
+        puppet.after(&[seg!(ack una, seq 1, wnd 60000)]);
+    }
+    puppet.wait(SECOND * 60);
+    puppet.write(1);
+    assert_eq!(puppet.sent().len(), 1);
+    assert_eq!(puppet.open().congestion.cwnd(), 14_600);
+}
+
+#[test]
+fn a_simultaneous_open_keeps_what_syn_sent_knew() {
+    // RFC 5482 (the user timeout counts from the connect) and RFC 1191 (a report that quoted our SYN).
+    let mut config = plain();
+    config.socket.user_timeout = Some(SECOND * 4);
+    let crossed = || {
+        let mut puppet = Puppet::connecting(config.clone());
+        puppet.end.with(puppet.now, |tcb, cx| tcb.on_icmp(cx, Seq::new(100), IcmpKind::PacketTooBig { mtu: 1000 }));
+        puppet.after(&[seg!(syn, seq 0, wnd 1000, mss 1460)]);
+        assert_eq!(puppet.end.tcb.state(), State::SynReceived);
+        puppet
+    };
+    let mut puppet = crossed();
+    puppet.after(&[seg!(syn, ack 101, seq 0, wnd 1000)]);
+    assert_eq!(puppet.open().snd.mss, 960);
+    let mut puppet = crossed();
+    let due = puppet.now + SECOND * 4;
+    puppet.wait(SECOND * 4);
+    assert_eq!((puppet.now, puppet.end.tcb.is_closed()), (due, true));
+    assert_eq!(puppet.user().1, User::Error(ConnError::TimedOut));
+}
+
+#[test]
+fn whatever_ends_a_half_open_connection_from_our_side_is_told_to_the_peer() {
+    // RFC 9293 §3.10.5, ABORT in SYN-RECEIVED: <SEQ=SND.NXT><CTL=RST>
+    for end in [Tcb::abort as fn(&mut Tcb, &mut Cx<'_>), Tcb::last_gasp] {
+        let mut puppet = Puppet::half_open(plain(), &seg!(syn, seq 0, wnd 1000));
+        puppet.end.with(puppet.now, end);
+        puppet.end.with(puppet.now, end);
+        assert_eq!((puppet.end.tcb.is_closed(), puppet.end.tcb.next_deadline()), (false, None));
+        assert_eq!(puppet.answer(&seg!(ack 101, seq 1, wnd 1000)), [seg!(rst, ack 1, seq 101, wnd 0)]);
+        assert_eq!((puppet.end.tcb.is_closed(), puppet.end.stats.resets_out), (true, 1));
+    }
 }
 
 #[test]
