@@ -4,14 +4,14 @@
 mod common;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{Network, failure};
-use usernet::device::{Device, Tun};
-use usernet::{Stack, UserListener, UserStream};
+use common::failure;
+use common::link::Link;
+use usernet::{UserListener, UserStream};
 
 /// How long open connections may take to finish after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(3);
@@ -24,24 +24,11 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Name of the TUN device to make.
-    #[arg(long, value_name = "NAME", default_value = "usernet0")]
-    tun: String,
-    /// Address of this stack.
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value_t = Network { ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), prefix: 24 })]
-    address: Network,
-    /// Address of the kernel on the TUN.
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value_t = Network { ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), prefix: 24 })]
-    kernel: Network,
+    #[command(flatten)]
+    link: Link,
     /// Port to serve.
     #[arg(long, default_value_t = 7)]
     port: u16,
-    /// Largest IP packet.
-    #[arg(long, default_value_t = 1500)]
-    mtu: usize,
-    /// One packet per system call, checksums computed here (no IFF_VNET_HDR).
-    #[arg(long)]
-    no_offload: bool,
     /// In a private network namespace: one client of the kernel sends 1 MiB, reads it back and compares.
     #[arg(long)]
     self_test: bool,
@@ -66,20 +53,13 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: &Args) -> io::Result<()> {
-    let tun = Tun::builder()
-        .name(&args.tun)
-        .kernel_address(args.kernel.ip, args.kernel.prefix)
-        .mtu(args.mtu)
-        .offload(!args.no_offload)
-        .build()?;
-    let device = tun.name();
-    let stack = Stack::builder().address(args.address.ip, args.address.prefix).device(tun).build()?;
-    let address = SocketAddr::new(args.address.ip, args.port);
+    let (stack, device) = args.link.open()?;
+    let address = SocketAddr::new(args.link.address.ip, args.port);
     let listener = stack.bind(address).await?;
     println!("echo: serving on {address} through {device}; try from this machine:");
-    println!("    ping {}", args.address.ip);
-    println!("    echo hello | nc -N {} {}", args.address.ip, args.port);
-    println!("    head -c 100M /dev/zero | nc -N {} {} | sha256sum", args.address.ip, args.port);
+    println!("    ping {}", args.link.address.ip);
+    println!("    echo hello | nc -N {} {}", args.link.address.ip, args.port);
+    println!("    head -c 100M /dev/zero | nc -N {} {} | sha256sum", args.link.address.ip, args.port);
     let server = tokio::spawn(serve(listener));
     if args.self_test {
         self_test(address).await?;

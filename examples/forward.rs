@@ -5,15 +5,14 @@
 mod common;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::Network;
+use common::link::Link;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use usernet::Stack;
-use usernet::device::Tun;
 
 /// How long open connections may take to finish after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(3);
@@ -45,21 +44,8 @@ struct Args {
     /// Listen with usernet, connect with the kernel.
     #[arg(long)]
     reverse: bool,
-    /// Name of the TUN device to make.
-    #[arg(long, value_name = "NAME", default_value = "usernet0")]
-    tun: String,
-    /// Address of this stack.
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value_t = Network { ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), prefix: 24 })]
-    address: Network,
-    /// Address of the kernel on the TUN.
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value_t = Network { ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), prefix: 24 })]
-    kernel: Network,
-    /// Largest IP packet.
-    #[arg(long, default_value_t = 1500)]
-    mtu: usize,
-    /// One packet per system call, checksums computed here (no IFF_VNET_HDR).
-    #[arg(long)]
-    no_offload: bool,
+    #[command(flatten)]
+    link: Link,
 }
 
 fn main() -> ExitCode {
@@ -74,13 +60,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: &Args) -> io::Result<()> {
-    let tun = Tun::builder()
-        .name(&args.tun)
-        .kernel_address(args.kernel.ip, args.kernel.prefix)
-        .mtu(args.mtu)
-        .offload(!args.no_offload)
-        .build()?;
-    let stack = Stack::builder().address(args.address.ip, args.address.prefix).device(tun).build()?;
+    let (stack, _) = args.link.open()?;
     let (listen, target) = (args.listen, args.target);
     let sides = if args.reverse { ["usernet", "the kernel"] } else { ["the kernel", "usernet"] };
     println!("forward: {listen} ({}) to {target} ({})", sides[0], sides[1]);

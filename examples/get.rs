@@ -7,7 +7,7 @@
 mod common;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Parser;
 use common::life::Life;
+use common::link::{KERNELS, OURS, Wire};
 use common::{Network, failure};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
@@ -22,15 +23,11 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use usernet::device::tun::namespace;
-use usernet::device::{Device, Pcap, Tun, pair};
+use usernet::device::{Device, Pcap, pair};
 use usernet::{Stack, UserSocket};
 
 /// How long a stack may take to get its last bytes acknowledged.
 const GRACE: Duration = Duration::from_secs(3);
-
-/// The two ends of the link that the example makes for itself.
-const OURS: Network = Network { ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), prefix: 24 };
-const PEERS: Network = Network { ip: IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), prefix: 24 };
 
 /// Fetch a body over HTTP through usernet, a TCP/IP stack inside this process.
 ///
@@ -61,9 +58,8 @@ struct Args {
     /// Size of the body that is served when there is no URL.
     #[arg(long, value_name = "N", default_value_t = 8 << 20)]
     bytes: usize,
-    /// Largest IP packet on the link that is made when there is no URL.
-    #[arg(long, value_name = "N", default_value_t = 1500)]
-    mtu: usize,
+    #[command(flatten)]
+    wire: Wire,
 }
 
 fn main() -> ExitCode {
@@ -115,9 +111,9 @@ async fn run(args: &Args, private: Option<Result<(), String>>) -> io::Result<Str
 /// A server of our own: the kernel behind a TUN, or a second usernet stack where no TUN can be had.
 fn local_job(args: &Args, entered: Result<(), String>) -> io::Result<Job> {
     let body = Bytes::from(common::body(args.bytes));
-    let target = SocketAddr::new(PEERS.ip, 8080);
+    let target = SocketAddr::new(KERNELS.ip, 8080);
     let uri = format!("http://{target}/body").parse().map_err(io::Error::other)?;
-    let tun = entered.and_then(|()| open_tun(args.mtu).map_err(|error| error.to_string()));
+    let tun = entered.and_then(|()| args.wire.make("usernet0", KERNELS).map_err(|error| error.to_string()));
     let (device, path): (Box<dyn Device>, String) = match tun {
         Ok(tun) => {
             let path = tun.name();
@@ -125,16 +121,12 @@ fn local_job(args: &Args, entered: Result<(), String>) -> io::Result<Job> {
             (Box::new(tun), path)
         }
         Err(reason) => {
-            let (near, far) = pair(args.mtu);
+            let (near, far) = pair(args.wire.mtu);
             serve_from_usernet(far, target, body.clone())?;
             (Box::new(near), format!("pair() ({reason})"))
         }
     };
     Ok(Job { device, path, host: target.to_string(), target, uri, served: Some(body) })
-}
-
-fn open_tun(mtu: usize) -> io::Result<Tun> {
-    Tun::builder().name("usernet0").kernel_address(PEERS.ip, PEERS.prefix).mtu(mtu).build()
 }
 
 fn serve_from_kernel(address: SocketAddr, body: Bytes) -> io::Result<()> {
@@ -149,7 +141,7 @@ fn serve_from_kernel(address: SocketAddr, body: Bytes) -> io::Result<()> {
 fn serve_from_usernet(device: impl Device + 'static, address: SocketAddr, body: Bytes) -> io::Result<()> {
     let (ready, is_ready) = std::sync::mpsc::channel();
     in_thread(async move {
-        let stack = Stack::builder().address(PEERS.ip, PEERS.prefix).device(device).build()?;
+        let stack = Stack::builder().address(KERNELS.ip, KERNELS.prefix).device(device).build()?;
         let listener = stack.bind(address).await?;
         ready.send(()).map_err(io::Error::other)?;
         common::http::serve_on_usernet(listener, body).await.map(drop)
@@ -184,7 +176,7 @@ async fn remote_job(args: &Args) -> io::Result<Job> {
     let target = found
         .find(|address| address.is_ipv4() == args.address.ip.is_ipv4())
         .ok_or_else(|| failure(format!("{host} has no address of the family of {}", args.address)))?;
-    let device = Tun::builder().name(name).build()?;
+    let device = args.wire.attach(name)?;
     Ok(Job { path: format!("tun {name}"), device: Box::new(device), host, target, uri, served: None })
 }
 

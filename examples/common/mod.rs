@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod life;
+pub mod link;
 
 use std::io;
 use std::net::IpAddr;
