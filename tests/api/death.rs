@@ -1,10 +1,12 @@
 //! What dies with a reactor, what keeps it alive, and how it ends in good order.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use usernet::device::pair;
 use usernet::{Stack, UserListener, UserStream};
@@ -26,7 +28,10 @@ async fn fill(stream: &UserStream) {
     }
 }
 
-/// One task for every call that can wait.
+/// How many calls wait in [`everything_that_waits`].
+const WAITERS: u32 = 11;
+
+/// One task for every call that can wait; all of them wait.
 async fn everything_that_waits(one: &Stack, two: &Stack) -> JoinSet<(&'static str, io::Result<()>)> {
     let mut tasks = JoinSet::new();
     let (full, other) = connected(one, two).await;
@@ -34,13 +39,14 @@ async fn everything_that_waits(one: &Stack, two: &Stack) -> JoinSet<(&'static st
     let (idle, idle_peer) = connected(one, two).await;
     idle.try_read(&mut [0]).unwrap_err();
     let listener: UserListener = one.bind("10.0.0.1:0").await.unwrap();
-    let full = std::sync::Arc::new(full);
-    let idle = std::sync::Arc::new(idle);
-    let listener = std::sync::Arc::new(listener);
+    let full = Arc::new(full);
+    let idle = Arc::new(idle);
+    let listener = Arc::new(listener);
+    let waits = Arc::new(Semaphore::new(0));
     macro_rules! wait {
         ($name:literal, $shared:ident => $future:expr) => {{
-            let $shared = std::sync::Arc::clone(&$shared);
-            tasks.spawn(async move { ($name, $future.map(drop)) });
+            let $shared = Arc::clone(&$shared);
+            tasks.spawn(noted(&waits, async move { ($name, $future.map(drop)) }));
         }};
     }
     wait!("readable", idle => idle.readable().await);
@@ -53,10 +59,10 @@ async fn everything_that_waits(one: &Stack, two: &Stack) -> JoinSet<(&'static st
     wait!("accept", listener => listener.accept().await);
     wait!("poll_accept", listener => std::future::poll_fn(|cx| listener.poll_accept(cx)).await);
     let (mut reader, reader_peer) = connected(one, two).await;
-    tasks.spawn(async move { ("read", reader.read(&mut [0]).await.map(drop)) });
+    tasks.spawn(noted(&waits, async move { ("read", reader.read(&mut [0]).await.map(drop)) }));
     let (mut writer, writer_peer) = connected(one, two).await;
     fill(&writer).await;
-    tasks.spawn(async move { ("write", writer.write(&[0]).await.map(drop)) });
+    tasks.spawn(noted(&waits, async move { ("write", writer.write(&[0]).await.map(drop)) }));
     // Peers must outlive the reactor of host 1, or their FINs wake the waiters.
     tasks.spawn(async move {
         let peers = (other, idle_peer, reader_peer, writer_peer);
@@ -64,11 +70,27 @@ async fn everything_that_waits(one: &Stack, two: &Stack) -> JoinSet<(&'static st
         drop(peers);
         ("never", Ok(()))
     });
+    drop(within(waits.acquire_many(WAITERS)).await.unwrap());
     tasks
 }
 
+/// `future`, which adds a permit when it waits for the first time.
+fn noted<F: Future>(waits: &Arc<Semaphore>, future: F) -> impl Future<Output = F::Output> + use<F> {
+    let mut waits = Some(Arc::clone(waits));
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |cx| {
+        let polled = future.as_mut().poll(cx);
+        if polled.is_pending()
+            && let Some(waits) = waits.take()
+        {
+            waits.add_permits(1);
+        }
+        polled
+    })
+}
+
 async fn all_fail(mut tasks: JoinSet<(&'static str, io::Result<()>)>) {
-    for _ in 0..11 {
+    for _ in 0..WAITERS {
         let (name, result) = within(tasks.join_next()).await.unwrap().unwrap();
         assert_eq!(kind(result), ErrorKind::NetworkDown, "{name}");
     }
@@ -103,7 +125,6 @@ fn a_runtime_that_shuts_down_fails_everything() {
     let waiting = users.block_on(everything_that_waits(&one, &two));
     let (stream, _peer) = users.block_on(connected(&one, &two));
     let listener = users.block_on(one.bind("10.0.0.1:0")).unwrap();
-    std::thread::sleep(Duration::from_millis(20)); // so that they wait by now; they fail either way
     reactors.shutdown_background();
     users.block_on(all_fail(waiting));
     users.block_on(later_calls_fail(&one, stream, &listener));
@@ -118,9 +139,6 @@ async fn dies_by(mood: Mood) {
     let waiting = everything_that_waits(&one, &two).await;
     let (stream, _peer) = connected(&one, &two).await;
     let listener = one.bind("10.0.0.1:0").await.unwrap();
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
     switch.set(mood);
     all_fail(waiting).await;
     later_calls_fail(&one, stream, &listener).await;
