@@ -330,13 +330,7 @@ async fn our_backlog_overflows(link: Arc<Link>) -> Verdict {
     let listener = socket.listen(4)?;
     let target = listener.local_addr()?;
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
-            tokio::spawn(async move {
-                let mut stream = tokio::net::TcpStream::connect(target).await?;
-                stream.write_all(b"in").await?;
-                stream.read_to_end(&mut Vec::new()).await
-            })
-        })
+        .map(|_| tokio::spawn(async move { knock(tokio::net::TcpStream::connect(target).await?).await }))
         .collect();
     while listener.backlog_len() < 4 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -351,6 +345,12 @@ async fn our_backlog_overflows(link: Arc<Link>) -> Verdict {
     Ok(())
 }
 
+/// A client of a backlog test: two bytes, then it waits to be closed.
+async fn knock(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<usize> {
+    stream.write_all(b"in").await?;
+    stream.read_to_end(&mut Vec::new()).await
+}
+
 async fn the_kernels_backlog_overflows(link: Arc<Link>) -> Verdict {
     const CLIENTS: usize = 8;
     let socket = tokio::net::TcpSocket::new_v4()?;
@@ -360,11 +360,7 @@ async fn the_kernels_backlog_overflows(link: Arc<Link>) -> Verdict {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let stack = link.stack.clone();
-            tokio::spawn(async move {
-                let mut stream = stack.connect(target).await?;
-                stream.write_all(b"in").await?;
-                stream.read_to_end(&mut Vec::new()).await
-            })
+            tokio::spawn(async move { knock(stack.connect(target).await?).await })
         })
         .collect();
     // Long enough for the first SYNs to find the queue full.

@@ -12,6 +12,37 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// What a pair of halves can do, borrowed or owned; `$end` sends the FIN.
+macro_rules! halves {
+    ($reader:ident, $writer:ident, $theirs:ident, $addresses:expr, $end:expr) => {
+        assert_eq!(($reader.local_addr()?, $reader.peer_addr()?), $addresses);
+        assert_eq!(($writer.local_addr()?, $writer.peer_addr()?), $addresses);
+        AsRef::<TcpStream>::as_ref(&$reader).set_nodelay(true)?;
+        assert!(AsRef::<TcpStream>::as_ref(&$writer).nodelay()?);
+        $writer.writable().await?;
+        assert!($writer.ready(Interest::WRITABLE).await?.is_writable());
+        assert_eq!($writer.try_write(b"ab")?, 2);
+        assert_eq!($writer.try_write_vectored(&[IoSlice::new(b"cd")])?, 2);
+        assert_eq!($writer.write(b"ef").await?, 2);
+        $end;
+        let mut there = String::new();
+        $theirs.read_to_string(&mut there).await?;
+        assert_eq!(there, "abcdef");
+        $theirs.write_all(b"0123456789").await?;
+        let mut buf = [0; 10];
+        while $reader.peek(&mut buf).await? < 10 {}
+        let mut peeked = ReadBuf::new(&mut buf);
+        assert_eq!(poll_fn(|cx| $reader.poll_peek(cx, &mut peeked)).await?, 10);
+        $reader.readable().await?;
+        assert!($reader.ready(Interest::READABLE).await?.is_readable());
+        assert_eq!($reader.try_read(&mut [0; 2])?, 2);
+        assert_eq!($reader.try_read_vectored(&mut [IoSliceMut::new(&mut [0; 2])])?, 2);
+        assert_eq!($reader.try_read_buf(&mut Vec::<u8>::with_capacity(2))?, 2);
+        assert_eq!($reader.read(&mut buf).await?, 4);
+        assert_eq!(&buf[..4], b"6789");
+    };
+}
+
 macro_rules! surface {
     ($name:ident, $($net:ident)::+) => {
         mod $name {
@@ -142,31 +173,7 @@ macro_rules! surface {
                 let (mut ours, mut theirs) = connected().await?;
                 let (local, peer) = (ours.local_addr()?, ours.peer_addr()?);
                 let (mut reader, mut writer) = ours.split();
-                assert_eq!((reader.local_addr()?, reader.peer_addr()?), (local, peer));
-                assert_eq!((writer.local_addr()?, writer.peer_addr()?), (local, peer));
-                AsRef::<TcpStream>::as_ref(&reader).set_nodelay(true)?;
-                assert!(AsRef::<TcpStream>::as_ref(&writer).nodelay()?);
-                writer.writable().await?;
-                assert!(writer.ready(Interest::WRITABLE).await?.is_writable());
-                assert_eq!(writer.try_write(b"ab")?, 2);
-                assert_eq!(writer.try_write_vectored(&[IoSlice::new(b"cd")])?, 2);
-                assert_eq!(writer.write(b"ef").await?, 2);
-                writer.shutdown().await?;
-                let mut there = String::new();
-                theirs.read_to_string(&mut there).await?;
-                assert_eq!(there, "abcdef");
-                theirs.write_all(b"0123456789").await?;
-                let mut buf = [0; 10];
-                while reader.peek(&mut buf).await? < 10 {}
-                let mut peeked = ReadBuf::new(&mut buf);
-                assert_eq!(poll_fn(|cx| reader.poll_peek(cx, &mut peeked)).await?, 10);
-                reader.readable().await?;
-                assert!(reader.ready(Interest::READABLE).await?.is_readable());
-                assert_eq!(reader.try_read(&mut [0; 2])?, 2);
-                assert_eq!(reader.try_read_vectored(&mut [IoSliceMut::new(&mut [0; 2])])?, 2);
-                assert_eq!(reader.try_read_buf(&mut Vec::<u8>::with_capacity(2))?, 2);
-                assert_eq!(reader.read(&mut buf).await?, 4);
-                assert_eq!(&buf[..4], b"6789");
+                halves!(reader, writer, theirs, (local, peer), writer.shutdown().await?);
                 assert!(!format!("{reader:?} {writer:?}").is_empty());
                 Ok(())
             }
@@ -176,30 +183,7 @@ macro_rules! surface {
                 let (ours, mut theirs) = connected().await?;
                 let (local, peer) = (ours.local_addr()?, ours.peer_addr()?);
                 let (mut reader, mut writer) = ours.into_split();
-                assert_eq!((reader.local_addr()?, reader.peer_addr()?), (local, peer));
-                assert_eq!((writer.local_addr()?, writer.peer_addr()?), (local, peer));
-                AsRef::<TcpStream>::as_ref(&reader).set_nodelay(true)?;
-                assert!(AsRef::<TcpStream>::as_ref(&writer).nodelay()?);
-                writer.writable().await?;
-                assert!(writer.ready(Interest::WRITABLE).await?.is_writable());
-                assert_eq!(writer.try_write(b"ab")?, 2);
-                assert_eq!(writer.try_write_vectored(&[IoSlice::new(b"cd")])?, 2);
-                assert_eq!(writer.write(b"ef").await?, 2);
-                drop(writer); // sends FIN
-                let mut there = String::new();
-                theirs.read_to_string(&mut there).await?;
-                assert_eq!(there, "abcdef");
-                theirs.write_all(b"0123456789").await?;
-                let mut buf = [0; 10];
-                while reader.peek(&mut buf).await? < 10 {}
-                let mut peeked = ReadBuf::new(&mut buf);
-                assert_eq!(poll_fn(|cx| reader.poll_peek(cx, &mut peeked)).await?, 10);
-                reader.readable().await?;
-                assert!(reader.ready(Interest::READABLE).await?.is_readable());
-                assert_eq!(reader.try_read(&mut [0; 2])?, 2);
-                assert_eq!(reader.try_read_vectored(&mut [IoSliceMut::new(&mut [0; 2])])?, 2);
-                assert_eq!(reader.try_read_buf(&mut Vec::<u8>::with_capacity(2))?, 2);
-                assert_eq!(reader.read(&mut buf).await?, 4);
+                halves!(reader, writer, theirs, (local, peer), drop(writer));
                 Ok(())
             }
 
