@@ -72,10 +72,14 @@ pub enum Workload {
     Idle,
     /// Bulk between two usernet stacks in one process on one CPU.
     Pair,
+    /// Messages on random ones of very many connections between two usernet stacks in one process on one CPU.
+    Many,
 }
 
 impl Workload {
     pub const CONNECTIONS_THAT_ECHO: u64 = 1_000;
+    /// In [`Workload::Many`]; with all that belongs to both ends they take 2.5 GiB of memory.
+    pub const VERY_MANY: u64 = 100_000;
 
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -83,7 +87,7 @@ impl Workload {
 
     pub fn subjects(self) -> &'static [Subject] {
         match self {
-            Workload::Pair => &[Subject::UsernetPair],
+            Workload::Pair | Workload::Many => &[Subject::UsernetPair],
             _ => &[Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::Smoltcp],
         }
     }
@@ -92,9 +96,14 @@ impl Workload {
         matches!(self, Workload::BulkSend | Workload::BulkReceive | Workload::Pair)
     }
 
+    /// Whether one process is both ends.
+    pub fn is_alone(self) -> bool {
+        matches!(self, Workload::Pair | Workload::Many)
+    }
+
     /// Both ends on this CPU.
     pub fn cpu(self) -> Option<usize> {
-        matches!(self, Workload::PingPongOneCpu | Workload::ConnectOneCpu | Workload::Pair).then_some(0)
+        (self.is_alone() || matches!(self, Workload::PingPongOneCpu | Workload::ConnectOneCpu)).then_some(0)
     }
 }
 
@@ -113,16 +122,29 @@ pub struct Row {
     pub title: &'static str,
     pub unit: &'static str,
     pub better: Better,
-    /// usernet's ratio to the kernel that the project must reach, and the one it wants.
-    pub wanted: Option<(f64, f64)>,
+    pub wanted: Wanted,
+}
+
+/// What the project wants of usernet.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted {
+    Nothing,
+    /// The ratio to the kernel that it must reach, and the one that is the goal.
+    Ratio(f64, f64),
+    /// The figure itself.
+    Figure(&'static str),
 }
 
 const fn row(workload: Workload, metric: &'static str, text: (&'static str, &'static str), better: Better) -> Row {
-    Row { workload, metric, title: text.0, unit: text.1, better, wanted: None }
+    Row { workload, metric, title: text.0, unit: text.1, better, wanted: Wanted::Nothing }
 }
 
 const fn wanted(row: Row, must: f64, goal: f64) -> Row {
-    Row { wanted: Some((must, goal)), ..row }
+    Row { wanted: Wanted::Ratio(must, goal), ..row }
+}
+
+const fn figure(row: Row, text: &'static str) -> Row {
+    Row { wanted: Wanted::Figure(text), ..row }
 }
 
 /// The table.
@@ -140,7 +162,13 @@ pub const ROWS: &[Row] = &[
     wanted(row(Workload::Echo, "rate", ("1,000 connections × 1 KiB echo", "k/s"), Better::More), 1.1, 1.5),
     wanted(row(Workload::Idle, "rate", ("opening 10,000 connections", "k/s"), Better::More), 1.0, 1.5),
     row(Workload::Idle, "kib", ("idle connection, memory of its end", "KiB"), Better::Less),
-    row(Workload::Pair, "gbits", ("bulk, both ends usernet, one CPU", "Gbit/s"), Better::More),
+    figure(row(Workload::Pair, "gbits", ("bulk, both ends usernet, one CPU", "Gbit/s"), Better::More), "20, goal 40"),
+    figure(row(Workload::Many, "ratio", ("message among 100,000 connections ÷ among 100", "×"), Better::Less), "1.5"),
+    figure(
+        row(Workload::Many, "ratio_idle", ("… on 100 of them, the others idle ÷ among 100", "×"), Better::Less),
+        "1.5",
+    ),
+    figure(row(Workload::Many, "accepted", ("accepting 100,000 connections, one CPU", "k/s"), Better::More), "30"),
 ];
 
 /// What ratios refer to.

@@ -108,7 +108,7 @@ impl Run<'_> {
 
     /// One measurement: the peer, then the subject.
     fn once(&self, workload: Workload, subject: Subject, bytes: u64) -> io::Result<Found> {
-        let flows = if workload == Workload::Pair { 1 } else { self.options.flows };
+        let flows = if workload.is_alone() { 1 } else { self.options.flows };
         let bytes = bytes - bytes % flows;
         let mut common = vec!["--workload".to_owned(), workload.name(), "--subject".to_owned(), subject.name()];
         let mut say = |name: &str, value: String| common.extend([format!("--{name}"), value]);
@@ -119,7 +119,11 @@ impl Run<'_> {
         say("flows", flows.to_string());
         say("tail", TAIL.to_string());
         say("millis", self.options.duration().as_millis().to_string());
-        let count = if workload == Workload::Echo { Workload::CONNECTIONS_THAT_ECHO } else { self.idle };
+        let count = match workload {
+            Workload::Echo => Workload::CONNECTIONS_THAT_ECHO,
+            Workload::Many => Workload::VERY_MANY,
+            _ => self.idle,
+        };
         say("count", count.to_string());
         if let Some(packets) = self.options.tun_queue {
             say("tun-queue", packets.to_string());
@@ -127,7 +131,7 @@ impl Run<'_> {
         if let Some(cpu) = workload.cpu() {
             say("cpu", cpu.to_string());
         }
-        if workload == Workload::Pair {
+        if workload.is_alone() {
             return derived(workload, bytes, Found::new(), Agent::start("subject", &common, &[])?.finish()?);
         }
         let peer = Agent::start("peer", &common, &[])?;

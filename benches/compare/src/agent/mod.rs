@@ -6,6 +6,7 @@ mod bulk;
 mod connect;
 mod echo;
 mod idle;
+mod many;
 mod meter;
 mod net;
 mod pattern;
@@ -95,7 +96,7 @@ async fn serve(job: &Job) -> io::Result<Figures> {
         Workload::Connect | Workload::ConnectOneCpu => until_done(connect::serve(&listener)).await,
         Workload::Echo => until_done(echo::serve(&listener)).await,
         Workload::Idle => idle::serve(&listener, job.count, orders_end()).await,
-        Workload::Pair => Err(io::Error::other("a pair has no peer")),
+        Workload::Pair | Workload::Many => Err(io::Error::other("a pair has no peer")),
     }
 }
 
@@ -138,6 +139,9 @@ async fn measure(job: &Job) -> io::Result<Figures> {
         Subject::Usernet => over_usernet(job, true).await,
         Subject::UsernetPlain => over_usernet(job, false).await,
         Subject::Smoltcp => against_peer(job, &smoltcp::Smoltcp::over_tun(job.workload)?).await,
+        Subject::UsernetPair if job.workload == Workload::Many => {
+            many::measure(job.count, Duration::from_millis(job.millis)).await
+        }
         Subject::UsernetPair => bulk::pair(Transfer::of(job)).await,
     }
 }
@@ -167,6 +171,6 @@ async fn against_peer<N: Net>(job: &Job, net: &N) -> io::Result<Figures> {
         Workload::Connect | Workload::ConnectOneCpu => in_a_task(connect::measure(net.clone(), peer, time)).await,
         Workload::Echo => echo::measure(net, peer, job.count, time).await,
         Workload::Idle => idle::measure(net, peer, job.count).await,
-        Workload::Pair => Err(io::Error::other("a pair has no peer")),
+        Workload::Pair | Workload::Many => Err(io::Error::other("a pair has no peer")),
     }
 }

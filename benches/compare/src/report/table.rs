@@ -1,7 +1,7 @@
 //! The table, in Markdown that also reads well on a terminal.
 
 use super::{Machine, Sample, median};
-use crate::plan::{BASE, Better, ROWS, Row, Subject};
+use crate::plan::{BASE, Better, ROWS, Row, Subject, Wanted};
 
 const SUBJECTS: [Subject; 4] = [Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::Smoltcp];
 
@@ -53,7 +53,11 @@ fn line(samples: &[Sample], row: &Row) -> Option<Vec<String>> {
     if cells.iter().skip(1).all(|cell| cell == "–") {
         return None;
     }
-    cells.push(row.wanted.map_or_else(String::new, |(must, goal)| format!("{must}×, goal {goal}×")));
+    cells.push(match row.wanted {
+        Wanted::Nothing => String::new(),
+        Wanted::Ratio(must, goal) => format!("{must}×, goal {goal}×"),
+        Wanted::Figure(text) => text.to_owned(),
+    });
     Some(cells)
 }
 
