@@ -170,6 +170,17 @@ async fn a_turn_reads_64_packets_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_reads_about_512_kib() {
+    let mut bench = Bench::new();
+    // Not IP: dropped, but read.
+    bench.device.0.lock().unwrap().arriving.extend((0..20).map(|_| vec![0; 60_000]));
+    for reads in [9, 9, 2] {
+        assert!(bench.turn().is_pending());
+        assert_eq!(bench.device.events().iter().filter(|event| **event == Event::Read).count(), reads);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_packet_is_held_and_goes_first() {
     let mut bench = Bench::new();
     bench.device.0.lock().unwrap().refusals = 2;

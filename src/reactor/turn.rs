@@ -21,6 +21,8 @@ use crate::time::Instant;
 const COMMANDS_PER_TURN: usize = 64;
 /// Device reads in one turn (reliability.md A30).
 const READS_PER_TURN: usize = 64;
+/// After so many bytes a turn reads no more: what its users read next is still in a core's cache.
+const READ_BYTES_PER_TURN: usize = 512 << 10;
 /// Packets to our own addresses processed in one turn.
 const LOCAL_PER_TURN: usize = 64;
 /// Device writes in one turn.
@@ -220,12 +222,17 @@ impl Link {
     /// request does not wait for a system call that finds nothing. What comes after it in the same turn is a burst and
     /// shares one answer.
     fn drain(&mut self, engine: &mut Engine, cx: &mut Context<'_>, now: Instant) -> io::Result<bool> {
+        let mut bytes = 0;
         for read in 0..READS_PER_TURN {
+            if bytes >= READ_BYTES_PER_TURN {
+                return Ok(true);
+            }
             let Some(device) = &mut self.device else { return Ok(false) };
             let Poll::Ready(received) = device.poll_recv(cx, now, &mut [IoSliceMut::new(&mut self.inbox)]) else {
                 return Ok(false);
             };
             let received = received?;
+            bytes += received.len;
             let packet = self.inbox.get(..received.len).unwrap_or_default();
             if packet.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
