@@ -168,7 +168,7 @@ pub const ROWS: &[Row] = &[
         row(Workload::Many, "ratio_idle", ("… on 100 of them, the others idle ÷ among 100", "×"), Better::Less),
         "1.5",
     ),
-    figure(row(Workload::Many, "accepted", ("accepting 100,000 connections, one CPU", "k/s"), Better::More), "30"),
+    figure(row(Workload::Many, "accepts", ("accepting 100,000 connections, one CPU", "k/s"), Better::More), "30"),
 ];
 
 /// What ratios refer to.

@@ -52,7 +52,7 @@ pub async fn measure(count: u64, time: Duration) -> io::Result<Figures> {
     few.talk(&pattern, FEW, time / 2, &mut of_few).await?;
     let dropped: u64 = many.stacks.iter().map(|stack| stack.stats().dropped(DropReason::NoMemory)).sum();
     Ok(vec![
-        ("accepted", rate / 1e3),
+        ("accepts", rate / 1e3),
         ("ratio", of_many.each() / of_few.each()),
         ("ratio_idle", of_few_among_many.each() / of_few.each()),
         ("us_few", of_few.each()),
