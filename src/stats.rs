@@ -113,6 +113,10 @@ pub struct Stats {
     pub turns: u64,
     /// Device reads.
     pub device_reads: u64,
+    /// Segments whose text the device wrote straight into the receive buffer.
+    pub landed: u64,
+    /// Packets that were received into a buffer they did not belong to, and copied from there.
+    pub recalled: u64,
     /// Device writes.
     pub device_writes: u64,
     /// User wake-ups.
@@ -136,6 +140,8 @@ impl Default for Stats {
             passive_opens: 0,
             turns: 0,
             device_reads: 0,
+            landed: 0,
+            recalled: 0,
             device_writes: 0,
             wakes: 0,
         }
@@ -177,6 +183,8 @@ impl fmt::Debug for Stats {
             .field("passive_opens", &self.passive_opens)
             .field("turns", &self.turns)
             .field("device_reads", &self.device_reads)
+            .field("landed", &self.landed)
+            .field("recalled", &self.recalled)
             .field("device_writes", &self.device_writes)
             .field("wakes", &self.wakes);
         for &reason in DropReason::ALL.iter().filter(|&&reason| self.dropped(reason) > 0) {

@@ -21,7 +21,8 @@
 //!    and each end sees an old value of the other's at worst, which makes its own range smaller, never larger. Two
 //!    distinct positions less than `capacity` apart lie at distinct bytes.
 //! 2. *No reference outlives its range.* `Consumer::slices` borrows the consumer, and only `Consumer::consume`, which
-//!    needs `&mut`, moves `head`; `Producer::free_slices` borrows the producer mutably, so nothing else writes.
+//!    needs `&mut`, moves `head`; `Producer::free_slices` borrows the producer mutably, so nothing else writes. Who fills
+//!    them (a copy, a system call of the device) makes no difference.
 //! 3. *Published.* `tail` is stored with Release after the bytes were written and loaded with Acquire before they are
 //!    read; `head` likewise after they were read and before they are overwritten.
 //! 4. *Rewinding.* Only the producer stores `base`, only when it has seen (Acquire) `head == tail`. The consumer loads
@@ -364,7 +365,7 @@ impl Producer {
 
     /// `len` bytes at `offset` beyond the tail, to be filled by the caller; clamped to what is free, nothing without a
     /// claim. Bytes placed here beyond the tail do not hold off a rewind or a trim, as those of [`Producer::write_at`]
-    /// do: publish them at once.
+    /// do: publish them at once, or forget them. Until a rewind, a trim or a publish the same offset is the same bytes.
     pub fn free_slices(&mut self, offset: usize, len: usize) -> [&mut [u8]; 2] {
         let len = len.min(self.free().saturating_sub(offset));
         if len == 0 || self.access == Access::Unclaimed {

@@ -139,6 +139,12 @@ impl StackEnd {
         self.recv.write_at(offset, data);
     }
 
+    /// `len` bytes at RCV.NXT for text to land in; clamped to what is free. Publish them before anything else is done to
+    /// the ring, or forget them.
+    pub fn recv_landing(&mut self, len: usize) -> [&mut [u8]; 2] {
+        self.recv.free_slices(0, len)
+    }
+
     /// `n` more bytes are in order: the user may read them.
     pub fn recv_publish(&mut self, n: usize) {
         if n > 0 {
@@ -191,6 +197,11 @@ impl StackEnd {
             self.cover_pages(needed);
         }
         self.landing(self.covered, reach)
+    }
+
+    /// Up to where beyond RCV.NXT text may land without taking anything from the budget.
+    pub fn recv_covered(&self) -> usize {
+        self.landing(self.covered, self.recv.reach())
     }
 
     #[cold]

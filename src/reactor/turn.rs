@@ -228,9 +228,15 @@ impl Link {
                 return Ok(true);
             }
             let Some(device) = &mut self.device else { return Ok(false) };
-            let Poll::Ready(received) = device.poll_recv(cx, now, &mut [IoSliceMut::new(&mut self.inbox)]) else {
-                return Ok(false);
+            let landing = engine.landing(now);
+            let polled = match landing {
+                None => device.poll_recv(cx, now, &mut [IoSliceMut::new(&mut self.inbox)]),
+                Some(landing) => {
+                    let slices = engine.landing_slices(landing, &mut self.inbox);
+                    device.poll_recv(cx, now, &mut slices.map(IoSliceMut::new))
+                }
             };
+            let Poll::Ready(received) = polled else { return Ok(false) };
             let received = received?;
             bytes += received.len;
             let packet = self.inbox.get(..received.len).unwrap_or_default();
@@ -238,7 +244,13 @@ impl Link {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             engine.stats_mut().device_reads += 1;
-            engine.receive(received.at.min(now), packet, received.offload);
+            let at = received.at.min(now);
+            match landing {
+                None => engine.receive(at, packet, received.offload),
+                Some(landing) => {
+                    engine.receive_landed(at, landing, &mut self.inbox, (received.len, received.offload));
+                }
+            }
             if read == 0 && received.offload.segment_size.is_none() {
                 self.transmit(engine, cx, now)?;
                 engine.end_turn();

@@ -27,9 +27,13 @@ pub(super) enum Origin {
 impl Engine {
     /// An IP packet arrives from the device; a large one carries its segment size in `offload`.
     pub fn receive(&mut self, now: Instant, packet: &[u8], offload: Offload) {
-        self.stats.packets_in += 1;
-        self.stats.bytes_in += u64::try_from(packet.len()).unwrap_or(0);
+        self.count_in(packet.len());
         self.process(now, Origin::Device, packet, offload);
+    }
+
+    pub(super) fn count_in(&mut self, len: usize) {
+        self.stats.packets_in += 1;
+        self.stats.bytes_in += u64::try_from(len).unwrap_or(0);
     }
 
     /// Whether packets to our own addresses wait.
@@ -89,9 +93,26 @@ impl Engine {
             self.stats.drop_packet(DropReason::BadSource);
             return;
         }
-        match conn.tcb.on_segment(&mut cx, seg) {
+        let (id, verdict) = (conn.id(slot), conn.tcb.on_segment(&mut cx, seg));
+        if origin == Origin::Device {
+            self.prediction.on_segment(now, id, seg);
+        }
+        self.on_verdict(now, slot, verdict, (tuple, seg));
+    }
+
+    /// Does what a control block asks for about a segment.
+    pub(super) fn on_verdict(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        verdict: Verdict,
+        (tuple, seg): (&FourTuple, &Segment<'_>),
+    ) {
+        match verdict {
             Verdict::Done => self.after_event(now, slot),
             Verdict::Reset => {
+                // Asked before the connection may be gone.
+                let origin = self.origin_of(slot);
                 self.after_event(now, slot);
                 self.reset(now, origin, tuple, seg);
             }

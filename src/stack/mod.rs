@@ -4,9 +4,10 @@
 //! clock, no task, no randomness (the secret is given). Never allocates, locks or hashes per segment beyond one lookup of
 //! the 4-tuple. Called by the reactor and, through [`Shared`], by `net`.
 //!
-//! Where to find what: `input` packets in, listeners; `output` packets out, round robin; `table` what happens to a
-//! connection between the two; `registry` ports and listeners behind a mutex; `demux` the connection table; `ports`, `isn`
-//! and `keys` what a peer must not guess; `reply` and `icmp` answers without a connection; `loopback` packets to ourselves.
+//! Where to find what: `input` packets in, listeners; `landing` text that is received straight into its buffer; `output`
+//! packets out, round robin; `table` what happens to a connection between the two; `registry` ports and listeners behind a
+//! mutex; `demux` the connection table; `ports`, `isn` and `keys` what a peer must not guess; `reply` and `icmp` answers
+//! without a connection; `loopback` packets to ourselves.
 
 mod addresses;
 mod deadlines;
@@ -15,6 +16,7 @@ mod icmp;
 mod input;
 mod isn;
 mod keys;
+mod landing;
 mod listener;
 mod loopback;
 mod output;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 
 pub use isn::IsnHook;
 pub use keys::Secrets;
+pub use landing::Landing;
 pub use listener::{Binding, Listening};
 pub use output::Transmit;
 pub use shared::Shared;
@@ -41,6 +44,7 @@ use deadlines::Deadlines;
 use demux::{Ages, Conns};
 use isn::Isn;
 use keys::{Domain, KeyedState};
+use landing::Prediction;
 use loopback::Loopback;
 use output::Outbox;
 use reply::Replies;
@@ -108,6 +112,7 @@ pub struct Engine {
     replies: Replies,
     loopback: Loopback,
     outbox: Outbox,
+    prediction: Prediction,
 }
 
 impl fmt::Debug for Engine {
@@ -146,6 +151,7 @@ impl Engine {
             replies,
             loopback: Loopback::default(),
             outbox: Outbox::default(),
+            prediction: Prediction::default(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Two engines wired back to back under a virtual clock, and single engines fed with hand-made segments.
 
 mod hostile;
+mod landing;
 mod link;
 mod local;
 mod memory;

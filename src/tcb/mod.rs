@@ -122,6 +122,31 @@ impl Tcb {
         Tcb::SynReceived(SynReceived::new(cx, open, syn))
     }
 
+    /// How long the headers of the next packet, of at most `len` bytes, will be, and for how much of its text there is a
+    /// place in the receive ring: see [`Tcb::landing`].
+    pub fn prepare_landing(&mut self, len: usize) -> (usize, usize) {
+        match self {
+            Tcb::Open(open) => {
+                let header_len = open.expected_header_len();
+                (header_len, open.prepare_landing(len.saturating_sub(header_len)))
+            }
+            _ => (0, 0),
+        }
+    }
+
+    /// The first `len` bytes of that place, if nothing else happened to the connection since.
+    pub fn landing(&mut self, len: usize) -> [&mut [u8]; 2] {
+        match self {
+            Tcb::Open(open) => open.landing(len),
+            _ => [&mut [], &mut []],
+        }
+    }
+
+    /// Whether `seg`, whose text has landed, is the segment it was held for. If so, [`Tcb::on_segment`] comes next.
+    pub fn expects(&self, seg: &Segment<'_>) -> bool {
+        matches!(self, Tcb::Open(open) if open.expects(seg))
+    }
+
     /// A segment of this connection arrives.
     pub fn on_segment(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> Verdict {
         let verdict = match self {

@@ -173,6 +173,12 @@ impl Open {
         }
     }
 
+    /// Bytes in front of the text of a segment with no other options than the ones on every segment.
+    pub(super) fn expected_header_len(&self) -> usize {
+        let ip = if self.id.tuple.remote.is_ipv4() { 20 } else { 40 };
+        ip + 20 + usize::from(fixed_options_len(self.timestamps.is_some()))
+    }
+
     /// Whether the user's end is gone.
     pub(super) const fn is_orphan(&self) -> bool {
         self.orphaned

@@ -119,7 +119,15 @@ impl End {
 }
 
 fn segment<'a>(header: &Header, payload: &'a [u8]) -> Segment<'a> {
-    Segment { seq: header.seq, ack: header.ack, flags: header.flags, wnd: header.wnd, options: header.options, payload }
+    Segment {
+        seq: header.seq,
+        ack: header.ack,
+        flags: header.flags,
+        wnd: header.wnd,
+        options: header.options,
+        payload,
+        landed: 0,
+    }
 }
 
 /// Whether the n-th packet of a side is lost, by its header and the length of its text.

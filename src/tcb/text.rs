@@ -16,9 +16,39 @@ use crate::wire::{Flags, Segment};
 const ASSUMED_MSS: u16 = 536;
 
 impl Open {
+    /// For how much text there is a place to land before anything is known of it: the part of the free region that was
+    /// promised and is paid for. None while bytes wait out of order, for a stranger's packet may land on them; nor when no
+    /// more text is expected.
+    pub(super) fn prepare_landing(&mut self, len: usize) -> usize {
+        if !self.expects_text() {
+            return 0;
+        }
+        self.pipe.recv_rewind();
+        len.min(usize::try_from(self.rcv.wnd()).unwrap_or(0)).min(self.pipe.recv_covered())
+    }
+
+    /// That place. The user may have read since; the ring must not rewind before the text is published or forgotten.
+    pub(super) fn landing(&mut self, len: usize) -> [&mut [u8]; 2] {
+        self.pipe.recv_landing(len)
+    }
+
+    /// Whether the segment, whose text has landed, is the one that belongs there: every check of its arrival will leave
+    /// text and sequence number as they are.
+    pub(super) fn expects(&self, seg: &Segment<'_>) -> bool {
+        seg.seq == self.rcv.nxt
+            && seg.flags.without(Flags::PSH) == Flags::ACK
+            && seg.text_len() <= self.rcv.wnd()
+            && self.expects_text()
+    }
+
+    fn expects_text(&self) -> bool {
+        let open = self.life.state() != State::Closed && self.rcv.fin.is_none() && !self.orphaned;
+        open && self.rcv.assembler.is_empty()
+    }
+
     /// Seventh, process the segment text.
     pub(super) fn check_text(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> Check {
-        if seg.payload.is_empty() {
+        if seg.text_len() == 0 {
             return Check::Continue(());
         }
         if self.life.has_received_fin() {
@@ -35,8 +65,14 @@ impl Open {
         self.arm_idle(cx.now);
         let offset = seg.seq.saturating_offset_from(self.rcv.nxt);
         let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
-        self.rcv.mss = self.rcv.mss.max(u16::try_from(seg.payload.len()).unwrap_or(u16::MAX).min(mss));
+        self.rcv.mss = self.rcv.mss.max(u16::try_from(seg.text_len()).unwrap_or(u16::MAX).min(mss));
         let in_order = offset == 0 && self.rcv.assembler.is_empty();
+        if seg.landed > 0 {
+            // In place and paid for; the ring must not rewind any more.
+            debug_assert!(in_order, "landed where it does not belong");
+            self.on_text_in_order(cx, seg.landed);
+            return Check::Continue(());
+        }
         if in_order {
             self.pipe.recv_rewind();
         }

@@ -18,7 +18,7 @@ mod testing;
 pub use emit::{MAX_HEADER, emit_echo_reply, emit_tcp};
 pub use offload::{Checksum, Offload, complete_checksum};
 pub use options::{MAX_OPTIONS, emit_options, options_len, parse_options};
-pub use parse::{Body, IcmpError, IcmpKind, Packet, parse, parse_received};
+pub use parse::{Body, IcmpError, IcmpKind, Packet, parse, parse_landed, parse_received};
 pub use segment::{Flags, FourTuple, Header, IpInfo, Options, SackBlock, SackBlocks, Segment, Timestamps};
 pub use seq::Seq;
 pub use split::split_large;

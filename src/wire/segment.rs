@@ -176,6 +176,8 @@ pub struct Segment<'a> {
     pub options: Options,
     /// Segment text.
     pub payload: &'a [u8],
+    /// Octets of text that lie in the receive ring already, at RCV.NXT; then there is no payload here.
+    pub landed: u32,
 }
 
 impl Segment<'_> {
@@ -192,7 +194,7 @@ impl Segment<'_> {
 
     /// Octets of text.
     pub fn text_len(&self) -> u32 {
-        u32::try_from(self.payload.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.payload.len()).unwrap_or(u32::MAX).saturating_add(self.landed)
     }
 
     /// First sequence number after the segment.

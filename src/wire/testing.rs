@@ -146,6 +146,7 @@ mod tests {
             wnd: 1000,
             options,
             payload: &[0; 10],
+            landed: 0,
         };
         let made = seg!(ts(1, 2), ack 100 + 1, sack(5..7), psh, len 10, syn, ws 7, sack(9..12), wnd 1000, mss 1460, fin, sackok, seq 1);
         assert_eq!(made, expected);

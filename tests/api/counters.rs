@@ -99,6 +99,10 @@ async fn stats_count_what_the_device_saw_and_bulk_takes_few_writes() {
     assert!(stats.turns - before.turns < 16 * 60, "{} turns", stats.turns - before.turns);
     assert!(stats.wakes - before.wakes < 16 * 60, "{} wakes", stats.wakes - before.wakes);
     assert_eq!(stats.dropped_total(), 0);
+    // Most of it was received straight into the buffer: in segments of at most 64 KiB.
+    let there = two.stats();
+    assert!(there.landed > 8 * 16, "{} landed", there.landed);
+    assert!(there.recalled <= there.landed / 16, "{} recalled", there.recalled);
 }
 
 fn stats_of(stats: &usernet::Stats) -> [u64; 4] {

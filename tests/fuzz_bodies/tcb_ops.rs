@@ -92,6 +92,7 @@ struct Machine {
     /// Packets in, calls, deadlines; pure ACKs and RSTs out.
     causes: u64,
     answers: u64,
+    inbox: Vec<u8>,
 }
 
 const ISNS: [u32; 8] = [0, 1, 0x7FFF_FFFE, 0x7FFF_FFFF, 0x8000_0000, u32::MAX - 1, u32::MAX, 123_456_789];
@@ -120,6 +121,9 @@ impl Machine {
         let mut engine = Engine::new(config, Secrets { key: [7; 32] }).unwrap();
         let large = (setup & 0x80 != 0).then_some(65_535);
         engine.set_path(Path { mtu, max_large: large }, false);
+        if sizes & 0x80 != 0 {
+            engine.set_landing(1, 1);
+        }
         let iss = ISNS[usize::from(isn & 7)];
         engine.set_isn_hook(move |_| Some(Seq::new(iss)));
         let shared = Arc::clone(engine.shared());
@@ -140,6 +144,7 @@ impl Machine {
             ts_seen: 0,
             causes: 0,
             answers: 0,
+            inbox: vec![0; 65_536],
         };
         if active {
             machine.connect();
@@ -318,7 +323,22 @@ impl Machine {
         let (header_len, _) = wire::emit_tcp(&mut out, &header, [&payload, &[]], false);
         let mut packet = out[..header_len].to_vec();
         packet.extend_from_slice(&payload);
-        self.engine.receive(self.now, &packet, Offload::default());
+        self.receive(&packet, Offload::default());
+    }
+
+    /// As the reactor does: text may land in the ring before anything is known of it.
+    fn receive(&mut self, packet: &[u8], offload: Offload) {
+        let Some(landing) = self.engine.landing(self.now) else {
+            self.engine.receive(self.now, packet, offload);
+            return;
+        };
+        let mut rest = packet;
+        for slice in self.engine.landing_slices(landing, &mut self.inbox) {
+            let (here, after) = rest.split_at(rest.len().min(slice.len()));
+            slice[..here.len()].copy_from_slice(here);
+            rest = after;
+        }
+        self.engine.receive_landed(self.now, landing, &mut self.inbox, (packet.len(), offload));
     }
 
     fn icmp(&mut self, input: &mut Input<'_>) {
@@ -340,14 +360,14 @@ impl Machine {
         let mtu = input.number();
         let packet = icmp_error(self.peer, self.local, kind, mtu, &quoted[..len]);
         // Checksums are not what this target is about.
-        self.engine.receive(self.now, &packet, Offload { checksum: Checksum::Verified, ..Offload::default() });
+        self.receive(&packet, Offload { checksum: Checksum::Verified, ..Offload::default() });
     }
 
     fn garbage(&mut self, input: &mut Input<'_>) {
         let len = usize::from(input.byte()).min(input.0.len());
         let (bytes, rest) = input.0.split_at(len);
         input.0 = rest;
-        self.engine.receive(self.now, bytes, Offload::default());
+        self.receive(bytes, Offload::default());
     }
 
     /// What the reactor does in a turn. An order may make something due at once, but not for ever.

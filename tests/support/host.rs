@@ -39,6 +39,8 @@ impl Host {
         let mtu = config.mtu;
         let mut engine = Engine::new(config, Secrets { key: secret }).expect("the configuration is valid");
         engine.set_path(Path { mtu, max_large: None }, false);
+        // Every text that can land does: all tests are tests of that too.
+        engine.set_landing(1, 1);
         let shared = engine.shared().clone();
         Host { engine, shared, now: Instant::ZERO, sent: Vec::new() }
     }
@@ -79,9 +81,15 @@ impl Host {
         self.shared.listen(binding, options, backlog)
     }
 
-    /// One packet arrives. Call [`Host::turn`] afterwards.
+    /// One packet arrives, straight in a receive ring if the engine expects it there. Call [`Host::turn`] afterwards.
     pub fn receive(&mut self, packet: &[u8], offload: Offload) {
-        self.engine.receive(self.now, packet, offload);
+        receive(&mut self.engine, self.now, packet, offload);
+    }
+
+    /// Whether the text of every segment is expected for the connection that had the one before, or none ever.
+    pub fn expect_text(&mut self, expects: bool) {
+        let threshold = if expects { 1 } else { u32::MAX };
+        self.engine.set_landing(threshold, threshold);
     }
 
     /// The rest of a turn: orders, deadlines, transmit, wake.
@@ -146,4 +154,20 @@ impl Host {
 /// An address of the 10/8 or fd00::/64 network the tests live in.
 pub fn address(v6: bool, host: u8) -> IpAddr {
     if v6 { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)]) } else { IpAddr::from([10, 0, 0, host]) }
+}
+
+/// What the reactor does with a packet.
+fn receive(engine: &mut Engine, now: Instant, packet: &[u8], offload: Offload) {
+    let Some(landing) = engine.landing(now) else {
+        engine.receive(now, packet, offload);
+        return;
+    };
+    let mut inbox = vec![0xee; 65_536];
+    let mut rest = packet;
+    for slice in engine.landing_slices(landing, &mut inbox) {
+        let (here, after) = rest.split_at(rest.len().min(slice.len()));
+        slice[..here.len()].copy_from_slice(here);
+        rest = after;
+    }
+    engine.receive_landed(now, landing, &mut inbox, (packet.len(), offload));
 }

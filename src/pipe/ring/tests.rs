@@ -88,6 +88,50 @@ fn loom_trimming_and_writing() {
     });
 }
 
+/// Text lands beyond the tail while the consumer empties the ring; it is looked at again, and published where it lies.
+#[cfg(usernet_loom)]
+#[test]
+fn loom_bytes_that_land() {
+    loom::model(|| {
+        let Rings { mut recv_producer, mut recv_consumer, .. } = rings(Region::map(1, 3).unwrap());
+        recv_producer.write(&[1]);
+        let consumer = loom::thread::spawn(move || {
+            let part = recv_consumer.slices(0, 3).concat();
+            recv_consumer.consume(part.len());
+            (part, recv_consumer)
+        });
+        recv_producer.rewind();
+        // The room may grow meanwhile, the place stays.
+        for part in recv_producer.free_slices(0, 2) {
+            part.fill(2);
+        }
+        assert_eq!(recv_producer.free_slices(0, 2).concat(), [2, 2]);
+        recv_producer.publish(2);
+        let (mut got, recv_consumer) = consumer.join().unwrap();
+        got.extend(recv_consumer.slices(0, 3).concat());
+        assert_eq!(got, [1, 2, 2]);
+    });
+}
+
+#[cfg(not(usernet_loom))]
+#[test]
+fn what_lands_stays_where_it_is_until_it_is_published_or_forgotten() {
+    let Rings { mut recv_producer, mut recv_consumer, .. } = rings(Region::map(1, 8).unwrap());
+    recv_producer.write(b"abcdef");
+    let [first, second] = recv_producer.free_slices(0, 2);
+    assert_eq!((first.len(), second.len()), (2, 0));
+    first.copy_from_slice(b"gh");
+    let at = first.as_ptr().addr();
+    recv_consumer.consume(6);
+    assert_eq!(recv_producer.free_slices(0, 2).map(|part| part.to_vec()), [b"gh".to_vec(), vec![]]);
+    assert_eq!(recv_producer.free_slices(0, 2)[0].as_ptr().addr(), at);
+    // Forgotten: it holds nothing off.
+    assert_eq!(recv_producer.len(), 0);
+    assert!(recv_producer.trim());
+    assert_eq!(recv_consumer.slices(0, 9).concat(), b"");
+    assert_eq!(recv_producer.free_slices(0, 8).concat(), [0; 8], "wiped");
+}
+
 #[cfg(not(usernet_loom))]
 #[test]
 fn out_of_order_bytes_hold_off_the_rewind() {

@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use super::*;
 use crate::pipe::{Region, UserEnd, pipe};
+use crate::wire::Offload;
 
 pub(super) fn secrets(seed: u8) -> Secrets {
     Secrets { key: [seed; 32] }
@@ -27,6 +28,22 @@ impl Stream {
         let mut data = Vec::new();
         self.0.try_read_with(want, &mut |part| data.extend_from_slice(part)).map(|_| data)
     }
+}
+
+/// Receives a packet as the reactor does: straight into a ring if the engine says so.
+pub(super) fn deliver(engine: &mut Engine, now: Instant, packet: &[u8], offload: Offload) {
+    let Some(landing) = engine.landing(now) else {
+        engine.receive(now, packet, offload);
+        return;
+    };
+    let mut inbox = vec![0xee; 65_536];
+    let mut rest = packet;
+    for slice in engine.landing_slices(landing, &mut inbox) {
+        let (here, after) = rest.split_at(rest.len().min(slice.len()));
+        slice[..here.len()].copy_from_slice(here);
+        rest = after;
+    }
+    engine.receive_landed(now, landing, &mut inbox, (packet.len(), offload));
 }
 
 /// Decides which packets arrive: sender, bytes.
@@ -132,7 +149,7 @@ impl Net {
             self.sent[index] += 1;
             let arrives = (self.wire)(index, &packet);
             if arrives && let Some(peer) = self.engines.get_mut(1 - index) {
-                peer.receive(now, &packet, offload);
+                deliver(peer, now, &packet, offload);
             }
         }
         moved

@@ -21,22 +21,29 @@ pub(in crate::wire) struct Ip<'a> {
     pub(in crate::wire) protocol: IpNumber,
     /// Bytes in front of it, IPv4 options and IPv6 extension headers included.
     pub(in crate::wire) header_len: usize,
-    /// The upper layer's bytes, without what trails the IP packet.
+    /// The upper layer's bytes, without what trails the IP packet; those of them that are here.
     pub(in crate::wire) payload: &'a [u8],
+    /// How many more of them lie elsewhere.
+    pub(in crate::wire) elsewhere: usize,
 }
 
 impl<'a> Ip<'a> {
     pub(in crate::wire) fn parse(packet: &'a [u8]) -> Result<Ip<'a>, DropReason> {
+        Ip::parse_front(packet, 0)
+    }
+
+    /// [`Ip::parse`] for the front of a packet whose last `elsewhere` bytes are not at hand.
+    pub(in crate::wire) fn parse_front(packet: &'a [u8], elsewhere: usize) -> Result<Ip<'a>, DropReason> {
         match packet.first().map(|byte| byte >> 4) {
             None => Err(DropReason::Truncated),
-            Some(4) => Ip::parse_v4(packet),
-            Some(6) => Ip::parse_v6(packet),
+            Some(4) => Ip::parse_v4(packet, elsewhere),
+            Some(6) => Ip::parse_v6(packet, elsewhere),
             Some(_) => Err(DropReason::IpVersion),
         }
     }
 
     /// RFC 791 §3.1. Options are accepted and skipped, as RFC 1122 §3.2.1.8 allows for those we do not act on.
-    fn parse_v4(packet: &'a [u8]) -> Result<Ip<'a>, DropReason> {
+    fn parse_v4(packet: &'a [u8], elsewhere: usize) -> Result<Ip<'a>, DropReason> {
         let header = Ipv4HeaderSlice::from_slice(packet).map_err(|error| match error {
             ipv4::HeaderSliceError::Len(_) => DropReason::Truncated,
             ipv4::HeaderSliceError::Content(_) => DropReason::IpHeader,
@@ -45,7 +52,7 @@ impl<'a> Ip<'a> {
         if !Sum::default().add(header.slice()).is_valid() {
             return Err(DropReason::IpChecksum);
         }
-        let datagram = packet.get(..usize::from(header.total_len())).ok_or(DropReason::Truncated)?;
+        let (datagram, elsewhere) = cut(packet, usize::from(header.total_len()), elsewhere)?;
         let header_len = header.slice().len();
         let payload = datagram.get(header_len..).ok_or(DropReason::IpHeader)?;
         if header.is_fragmenting_payload() {
@@ -57,17 +64,17 @@ impl<'a> Ip<'a> {
             hop_limit: header.ttl(),
             traffic_class: header.dcp().value() << 2 | header.ecn().value(),
         };
-        Ok(Ip { info, protocol: header.protocol(), header_len, payload })
+        Ok(Ip { info, protocol: header.protocol(), header_len, payload, elsewhere })
     }
 
     /// RFC 8200 §3 and §4. A jumbogram says length 0 and ends as truncated.
-    fn parse_v6(packet: &'a [u8]) -> Result<Ip<'a>, DropReason> {
+    fn parse_v6(packet: &'a [u8], elsewhere: usize) -> Result<Ip<'a>, DropReason> {
         let header = Ipv6HeaderSlice::from_slice(packet).map_err(|error| match error {
             ipv6::HeaderSliceError::Len(_) => DropReason::Truncated,
             ipv6::HeaderSliceError::Content(_) => DropReason::IpHeader,
         })?;
         let after = packet.get(Ipv6Header::LEN..).ok_or(DropReason::Truncated)?;
-        let datagram = after.get(..usize::from(header.payload_length())).ok_or(DropReason::Truncated)?;
+        let (datagram, elsewhere) = cut(after, usize::from(header.payload_length()), elsewhere)?;
         let (protocol, payload) = skip_extensions(header.next_header(), datagram)?;
         let info = IpInfo {
             src: header.source_addr().into(),
@@ -75,12 +82,12 @@ impl<'a> Ip<'a> {
             hop_limit: header.hop_limit(),
             traffic_class: header.traffic_class(),
         };
-        Ok(Ip { info, protocol, header_len: Ipv6Header::LEN + datagram.len() - payload.len(), payload })
+        Ok(Ip { info, protocol, header_len: Ipv6Header::LEN + datagram.len() - payload.len(), payload, elsewhere })
     }
 
     /// The start of an upper-layer checksum that covers a pseudo-header.
     pub(super) fn pseudo(&self) -> Sum {
-        Sum::pseudo(self.info.src, self.info.dst, self.protocol, self.payload.len())
+        Sum::pseudo(self.info.src, self.info.dst, self.protocol, self.payload.len() + self.elsewhere)
     }
 
     /// Corrects a copy of this packet's header for an upper layer of `len` bytes.
@@ -94,6 +101,17 @@ impl<'a> Ip<'a> {
         } else {
             let len = u16::try_from(len.saturating_sub(Ipv6Header::LEN)).unwrap_or(u16::MAX);
             put(header, 4, &len.to_be_bytes());
+        }
+    }
+}
+
+/// The first `len` bytes of `packet` and `elsewhere` more: those at hand, and how many are not.
+fn cut(packet: &[u8], len: usize, elsewhere: usize) -> Result<(&[u8], usize), DropReason> {
+    match packet.get(..len) {
+        Some(whole) => Ok((whole, 0)),
+        None => {
+            let missing = len.saturating_sub(packet.len());
+            if missing <= elsewhere { Ok((packet, missing)) } else { Err(DropReason::Truncated) }
         }
     }
 }

@@ -87,12 +87,28 @@ pub fn parse(packet: &[u8], checksum: Checksum) -> Result<Packet<'_>, DropReason
 ///
 /// # Errors
 /// As [`parse`]; [`DropReason::Offload`] for metadata that contradicts the packet.
+// Inlined: what it returns is large, and made for every packet.
+#[inline]
 pub fn parse_received(packet: &[u8], offload: Offload) -> Result<Packet<'_>, DropReason> {
     let ip = Ip::parse(packet)?;
     if offload != Offload::default() {
         check_offload(&ip, offload)?;
     }
     parse_body(&ip, offload.checksum)
+}
+
+/// [`parse_received`] for a TCP segment whose text landed elsewhere: `header` is exactly what comes before the text.
+/// `None`: it is not such a packet, or there is something wrong with it.
+pub fn parse_landed<'a>(header: &'a [u8], text: [&[u8]; 2], offload: Offload) -> Option<(FourTuple, Segment<'a>)> {
+    let len = text.iter().map(|part| part.len()).sum::<usize>();
+    let ip = Ip::parse_front(header, len).ok()?;
+    if ip.protocol != IpNumber::TCP || ip.elsewhere != len || check_offload(&ip, offload).is_err() {
+        return None;
+    }
+    match tcp::parse(&ip, text, offload.checksum == Checksum::Complete) {
+        Ok(Body::Tcp { tuple, seg }) if seg.payload.is_empty() => Some((tuple, seg)),
+        _ => None,
+    }
 }
 
 /// A device may have its metadata from anywhere (a vnet header, a user's program): it is as hostile as the packet.
@@ -117,10 +133,11 @@ fn check_offload(ip: &Ip<'_>, offload: Offload) -> Result<(), DropReason> {
     Ok(())
 }
 
+#[inline]
 fn parse_body<'a>(ip: &Ip<'a>, checksum: Checksum) -> Result<Packet<'a>, DropReason> {
     let verify = checksum == Checksum::Complete;
     let body = match ip.protocol {
-        IpNumber::TCP => tcp::parse(ip, verify)?,
+        IpNumber::TCP => tcp::parse(ip, [&[], &[]], verify)?,
         IpNumber::ICMP if ip.info.src.is_ipv4() => icmp::parse_v4(ip, verify)?,
         IpNumber::IPV6_ICMP if ip.info.src.is_ipv6() => icmp::parse_v6(ip, verify)?,
         _ => return Err(DropReason::Protocol),

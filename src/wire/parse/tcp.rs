@@ -6,15 +6,17 @@ use etherparse::TcpHeaderSlice;
 
 use super::{Body, Ip};
 use crate::stats::DropReason;
+use crate::wire::checksum::Sum;
 use crate::wire::{Flags, FourTuple, Options, SackBlocks, Segment, Seq, parse_options};
 
 /// Where the eight control bits stand.
 const FLAGS_OFFSET: usize = 13;
 
-pub(super) fn parse<'a>(ip: &Ip<'a>, verify: bool) -> Result<Body<'a>, DropReason> {
+/// `beyond`: the bytes that [`Ip::elsewhere`] counts.
+pub(super) fn parse<'a>(ip: &Ip<'a>, beyond: [&[u8]; 2], verify: bool) -> Result<Body<'a>, DropReason> {
     let header = TcpHeaderSlice::from_slice(ip.payload).map_err(|_| DropReason::TcpHeader)?;
     // RFC 9293 §3.1 (MUST-3): the receiver must check it. Before the options: random damage is no malformed option.
-    if verify && !ip.pseudo().add(ip.payload).is_valid() {
+    if verify && !sum(ip, beyond).is_valid() {
         return Err(DropReason::TcpChecksum);
     }
     let flags = Flags::from_bits(header.slice().get(FLAGS_OFFSET).copied().unwrap_or(0));
@@ -26,12 +28,18 @@ pub(super) fn parse<'a>(ip: &Ip<'a>, verify: bool) -> Result<Body<'a>, DropReaso
         wnd: header.window_size(),
         options: where_allowed(options, flags),
         payload: ip.payload.get(header.slice().len()..).unwrap_or_default(),
+        landed: u32::try_from(ip.elsewhere).unwrap_or(u32::MAX),
     };
     let tuple = FourTuple {
         local: SocketAddr::new(ip.info.dst, header.destination_port()),
         remote: SocketAddr::new(ip.info.src, header.source_port()),
     };
     Ok(Body::Tcp { tuple, seg })
+}
+
+fn sum(ip: &Ip<'_>, [first, second]: [&[u8]; 2]) -> Sum {
+    let here = ip.pseudo().add(ip.payload);
+    if ip.elsewhere == 0 { here } else { here.add(first).add(second) }
 }
 
 /// Forgets options in segments that must not carry them.

@@ -97,6 +97,8 @@ impl Usernet {
         let mut figures = vec![
             ("retransmits", stats.retransmits as f64),
             ("device_reads", stats.device_reads as f64),
+            ("landed", stats.landed as f64),
+            ("recalled", stats.recalled as f64),
             ("device_writes", stats.device_writes as f64),
             ("turns", stats.turns as f64),
             ("wakes", stats.wakes as f64),
