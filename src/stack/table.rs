@@ -99,6 +99,10 @@ impl Engine {
             let Some(slot) = self.conns.slot_of(id) else { continue };
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.tcb.retry_budget();
+                if conn.tcb.is_starved() {
+                    // Another thread wrote in between and took it: this writer goes on waiting.
+                    self.starved.push(id);
+                }
             }
             self.mark(slot);
         }
