@@ -64,6 +64,8 @@ pub struct Open {
     pub(super) last_challenge: Option<Instant>,
     /// When the peer was last heard, when we last sent text.
     pub(super) last_heard: Instant,
+    /// When text last arrived.
+    pub(super) last_text: Instant,
     pub(super) last_sent: Instant,
     /// A RST is the last thing to send.
     pub(super) reset_owed: bool,
@@ -146,6 +148,7 @@ impl Open {
             attempts: Attempts::default(),
             last_challenge: None,
             last_heard: cx.now,
+            last_text: cx.now,
             last_sent: cx.now,
             reset_owed: false,
             probe_owed: false,

@@ -62,6 +62,7 @@ impl Open {
             self.end(ConnError::Aborted);
             return ControlFlow::Break(Verdict::Reset);
         }
+        self.last_text = cx.now;
         self.arm_idle(cx.now);
         let offset = seg.seq.saturating_offset_from(self.rcv.nxt);
         let mss = announced_mss(self.path, &self.id.tuple.remote, self.id.mss_clamp);
@@ -257,6 +258,10 @@ impl Open {
         }
         // An ACK that moves no edge would count as a duplicate.
         let moves = self.window().0 > self.rcv.wnd();
+        if opened && !moves {
+            // Short of budget: the window opens when the ring is empty, so the last byte has to be told.
+            self.pipe.set_read_step(self.pipe.recv_len().max(1));
+        }
         if opened && moves && self.life.state() != State::Closed && !self.life.has_received_fin() {
             self.owed.owe_shared();
         }

@@ -88,9 +88,10 @@ impl Open {
         }
     }
 
-    /// Once per idle period: not armed again before text moves. Unread text keeps its pages until it was read.
+    /// Counts from the last text, not from the last segment: bare ACKs must not keep memory. Armed again while something
+    /// is left to give back; else not before text moves.
     fn on_idle_timeout(&mut self, cx: &Cx<'_>) {
-        let quiet_since = self.last_heard.max(self.last_sent);
+        let quiet_since = self.last_text.max(self.last_sent);
         if cx.now.since(quiet_since) < IDLE {
             self.timers.idle = Some(quiet_since + IDLE);
             return;
@@ -98,15 +99,16 @@ impl Open {
         self.flight.trim();
         self.rcv.assembler.trim();
         self.release_memory(cx);
-        if !self.pipe.send_trim() && self.pipe.send_len() == 0 {
-            // The user was writing at this moment, perhaps in vain: then no text moves.
+        let is_sent = self.pipe.send_len() == 0;
+        if (!self.pipe.send_trim() && is_sent) || self.pipe.covered() > 0 {
+            // The user was writing at this moment, perhaps in vain, or has not read yet: then no text moves.
             self.timers.idle = Some(cx.now + IDLE);
         }
     }
 
     /// Memory pressure (reliability.md A29): who has been quiet gives back what holds nothing for its user.
     pub(super) fn on_pressure(&mut self, cx: &Cx<'_>) {
-        if self.pipe.covered() == 0 || cx.now.since(self.last_heard) < QUIET {
+        if self.pipe.covered() == 0 || cx.now.since(self.last_text) < QUIET {
             return;
         }
         if self.pipe.recv_len() == 0 && !self.rcv.assembler.is_empty() {

@@ -165,3 +165,33 @@ fn under_pressure_who_is_quiet_gives_back_even_what_came_out_of_order() {
     press(&mut puppet);
     assert_eq!(budget.used(), 0);
 }
+
+#[test]
+fn what_is_read_late_goes_back_too() {
+    let budget = budget(1 << 20);
+    let mut puppet = connected(1 << 20, &budget);
+    text(&mut puppet, 1, 101);
+    puppet.wait(Duration::from_secs(60));
+    // Too little for the reactor to be told.
+    assert_eq!((puppet.user().0, budget.used()), (100, PAGE));
+    puppet.wait(Duration::from_secs(6));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn bare_acks_keep_no_memory() {
+    let budget = budget(1 << 20);
+    let mut puppet = connected(1 << 20, &budget);
+    for (pressure, from) in [(true, 1), (false, 1_001)] {
+        text(&mut puppet, from, from + 1_000);
+        assert_eq!((puppet.user().0, budget.used()), (1_000, PAGE));
+        for _ in 0..if pressure { 2 } else { 700 } {
+            puppet.wait(Duration::from_millis(9));
+            puppet.after(&[Segment { seq: Seq::new(from + 1_000), ..seg!(ack 101, wnd 1000) }]);
+        }
+        if pressure {
+            puppet.end.with(puppet.now, |tcb, cx| tcb.on_pressure(cx));
+        }
+        assert_eq!(budget.used(), 0, "under pressure: {pressure}");
+    }
+}
