@@ -29,7 +29,7 @@ const MAX_MTU: usize = 65_535;
 /// Most slices a received packet is scattered into.
 const MAX_SLICES: usize = 7;
 /// How long a device that was empty is not asked again unless it reports readiness.
-const ASK_AGAIN: Duration = Duration::from_micros(50);
+const ASK_AGAIN: Duration = Duration::from_micros(200);
 
 /// A TUN device: every packet the kernel routes to its interface is received here, every packet sent here reaches the
 /// kernel as if it came from a wire.
@@ -206,7 +206,7 @@ impl Device for Tun {
             return Poll::Ready(result);
         }
         let polled = flatten(self.fd.poll_read(cx, || self.try_recv(now, bufs)));
-        if polled.is_pending() {
+        if ask && polled.is_pending() {
             self.empty_at = now;
         }
         polled
