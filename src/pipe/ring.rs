@@ -415,7 +415,8 @@ impl Producer {
         // written is lost: nothing waits beyond the tail. Acquire in `is_empty` ordered the consumer's reads before. The
         // consumer does not trim at the same time: it never does, or the claim keeps it from it (7).
         unsafe { self.memory.region.forget(self.side) };
-        true
+        // Still touched: the system refused, as it does for locked memory.
+        !self.memory.region.is_touched(self.side)
     }
 }
 
@@ -511,6 +512,6 @@ impl Consumer {
             unsafe { self.memory.region.forget(self.side) };
         }
         self.positions().release();
-        is_empty
+        is_empty && !self.memory.region.is_touched(self.side)
     }
 }
