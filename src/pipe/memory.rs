@@ -22,11 +22,12 @@
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::BufferInfo;
+use super::shared::lock;
 use crate::error::ConnError;
 
 /// Most mappings a stack keeps for its next connections: with two pages each, half a MiB.
@@ -74,14 +75,14 @@ impl Budget {
 
     /// A mapping of this shape, the last one that came back: its pages are in the cache.
     fn take_spare(&self, send: usize, recv: usize) -> Option<Mapping> {
-        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spares = lock(&self.spares);
         let found = spares.iter().rposition(|spare| (spare.send, spare.recv) == (send, recv))?;
         spares.remove(found)
     }
 
     /// Keeps a wiped mapping. Hands back one that had to go for it, so that it is unmapped outside the lock.
     fn keep(&self, mapping: Mapping) -> Option<Mapping> {
-        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spares = lock(&self.spares);
         spares.push_back(mapping);
         if spares.len() > SPARES { spares.pop_front() } else { None }
     }
@@ -89,7 +90,7 @@ impl Budget {
     /// Mappings that wait for the next connections.
     #[cfg(test)]
     pub fn spares(&self) -> usize {
-        self.spares.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.spares).len()
     }
 
     /// Takes as much of `bytes` as there is for what a user writes. A quarter is kept for received text: were everything
@@ -325,13 +326,14 @@ impl Region {
         self.touched(side).load(Ordering::Relaxed) > 0
     }
 
-    /// Gives the pages of one buffer back to the system; its bytes are zero afterwards.
+    /// Gives the pages of one buffer back to the system: its bytes are zero afterwards. `false` if the system refused,
+    /// as it does for locked memory; then all is as it was.
     ///
     /// # Safety
     ///
     /// While this runs nobody may hold a reference to, or access, any byte of that buffer, and no byte of it may be
     /// needed afterwards.
-    pub(super) unsafe fn forget(&self, side: Side) {
+    pub(super) unsafe fn forget(&self, side: Side) -> bool {
         let (offset, len) = match side {
             Side::Send => (0, self.mapping.recv_offset),
             Side::Recv => (self.mapping.recv_offset, self.mapping.map.len() - self.mapping.recv_offset),
@@ -342,6 +344,7 @@ impl Region {
         if forgotten.is_ok() {
             self.touched(side).store(0, Ordering::Relaxed);
         }
+        forgotten.is_ok()
     }
 
     /// Makes every byte zero. Answers whether that worked.
@@ -354,8 +357,7 @@ impl Region {
             return true;
         }
         // SAFETY: `&mut self` is the only handle left, and the contents are of no use to anybody.
-        unsafe { self.forget(side) };
-        self.touched(side).load(Ordering::Relaxed) == 0
+        unsafe { self.forget(side) }
     }
 }
 

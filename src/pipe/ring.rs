@@ -414,9 +414,7 @@ impl Producer {
         // no reference to a byte of the buffer, and `&mut self` shows that no slice of `free_slices` is alive. Nothing
         // written is lost: nothing waits beyond the tail. Acquire in `is_empty` ordered the consumer's reads before. The
         // consumer does not trim at the same time: it never does, or the claim keeps it from it (7).
-        unsafe { self.memory.region.forget(self.side) };
-        // Still touched: the system refused, as it does for locked memory.
-        !self.memory.region.is_touched(self.side)
+        unsafe { self.memory.region.forget(self.side) }
     }
 }
 
@@ -503,15 +501,15 @@ impl Consumer {
             return false;
         }
         // Again: the tail that was stored before the producer's last release is seen now.
-        let is_empty = self.is_empty();
-        if is_empty {
+        let mut trimmed = self.is_empty();
+        if trimmed {
             self.memory.trace(self.side, self.head(), self.capacity(), true);
             // SAFETY: the claim keeps the producer out of the free region, which is the whole buffer, because the ring is
             // empty and stays so: publishing needs the claim as well (7). `&mut self` shows that no slice of `slices` is
             // alive. Nothing in the buffer is needed: every byte was consumed.
-            unsafe { self.memory.region.forget(self.side) };
+            trimmed = unsafe { self.memory.region.forget(self.side) };
         }
         self.positions().release();
-        is_empty && !self.memory.region.is_touched(self.side)
+        trimmed
     }
 }
