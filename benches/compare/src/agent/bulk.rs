@@ -86,13 +86,13 @@ where
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, transfer: Transfer) -> io::Result<Figures> {
-    let pattern = Pattern::new();
+    let pattern = Pattern::shared();
     let cpu = meter::cpu();
     let began = meter::now();
-    write(stream, &pattern, 0..transfer.timed).await?;
+    write(stream, pattern, 0..transfer.timed).await?;
     answer(stream, GOT_IT).await?;
     let cpu = meter::cpu() - cpu;
-    write(stream, &pattern, transfer.timed..transfer.timed + transfer.tail).await?;
+    write(stream, pattern, transfer.timed..transfer.timed + transfer.tail).await?;
     answer(stream, ALL_WELL).await?;
     close(stream, transfer.closes).await?;
     Ok(vec![("began", began), ("cpu", cpu)])
@@ -123,7 +123,7 @@ async fn answer<S: AsyncRead + Unpin>(stream: &mut S, expected: u8) -> io::Resul
 }
 
 async fn receive<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, transfer: Transfer) -> io::Result<Figures> {
-    let pattern = Pattern::new();
+    let pattern = Pattern::shared();
     let mut buffer = vec![0; CHUNK];
     let cpu = meter::cpu();
     let mut at = 0;

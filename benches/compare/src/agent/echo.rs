@@ -40,14 +40,14 @@ pub async fn open<N: Net>(net: &N, peer: SocketAddr, count: u64) -> io::Result<V
 }
 
 pub async fn measure<N: Net>(net: &N, peer: SocketAddr, count: u64, time: Duration) -> io::Result<Figures> {
-    let pattern = Arc::new(Pattern::new());
+    let pattern = Pattern::shared();
     let stop = Arc::new(AtomicBool::new(false));
     let streams = open(net, peer, count).await?;
     let cpu = meter::cpu();
     let began = meter::now();
     let mut talks = Vec::with_capacity(streams.len());
     for (number, stream) in (0_u64..).zip(streams) {
-        talks.push(tokio::spawn(talk(stream, number, Arc::clone(&pattern), Arc::clone(&stop))));
+        talks.push(tokio::spawn(talk(stream, number, pattern, Arc::clone(&stop))));
     }
     tokio::time::sleep(time).await;
     stop.store(true, Ordering::Relaxed);
@@ -68,7 +68,7 @@ pub async fn measure<N: Net>(net: &N, peer: SocketAddr, count: u64, time: Durati
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     number: u64,
-    pattern: Arc<Pattern>,
+    pattern: &'static Pattern,
     stop: Arc<AtomicBool>,
 ) -> io::Result<u64> {
     let mut back = [0; MESSAGE];

@@ -34,22 +34,22 @@ struct Crowd {
 }
 
 pub async fn measure(count: u64, time: Duration) -> io::Result<Figures> {
-    let pattern = Pattern::new();
+    let pattern = Pattern::shared();
     let [mut of_few, mut of_many, mut of_few_among_many] = [(); 3].map(|()| Cost::default());
     let mut few = Crowd::open(FEW).await?.0;
-    few.each(&pattern, FEW).await?;
-    few.talk(&pattern, FEW, time / 2, &mut of_few).await?;
+    few.each(pattern, FEW).await?;
+    few.talk(pattern, FEW, time / 2, &mut of_few).await?;
     let resident = meter::resident_kib()?;
     let (mut many, rate) = Crowd::open(count).await?;
     let idle = (meter::resident_kib()? - resident) / count as f64;
-    many.each(&pattern, FEW).await?;
-    many.talk(&pattern, FEW, time / 2, &mut of_few_among_many).await?;
+    many.each(pattern, FEW).await?;
+    many.talk(pattern, FEW, time / 2, &mut of_few_among_many).await?;
     // The first message of a connection touches its pages. Everyone has one; then at once the others, before a connection
     // has been idle for so long that it gives its pages back.
-    many.each(&pattern, count).await?;
+    many.each(pattern, count).await?;
     let touched = (meter::resident_kib()? - resident) / count as f64;
-    many.talk(&pattern, count, time, &mut of_many).await?;
-    few.talk(&pattern, FEW, time / 2, &mut of_few).await?;
+    many.talk(pattern, count, time, &mut of_many).await?;
+    few.talk(pattern, FEW, time / 2, &mut of_few).await?;
     let dropped: u64 = many.stacks.iter().map(|stack| stack.stats().dropped(DropReason::NoMemory)).sum();
     Ok(vec![
         ("accepts", rate / 1e3),

@@ -2,6 +2,7 @@
 //! show at any place. Byte counts, which are always verified too, show what a shift by whole periods would hide.
 
 use std::io;
+use std::sync::LazyLock;
 
 /// A prime just below 64 KiB: coprime to every segment size.
 const PERIOD: usize = 65_521;
@@ -13,8 +14,15 @@ const SAMPLE: usize = 8;
 
 pub struct Pattern(Vec<u8>);
 
+/// One for all connections of a process, as a file that many ask for.
+static SHARED: LazyLock<Pattern> = LazyLock::new(Pattern::new);
+
 impl Pattern {
-    pub fn new() -> Pattern {
+    pub fn shared() -> &'static Pattern {
+        &SHARED
+    }
+
+    fn new() -> Pattern {
         let mut state: u64 = 0x7573_6572_6e65_7421;
         let mut random = || {
             // splitmix64
