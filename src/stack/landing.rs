@@ -16,8 +16,8 @@ use crate::wire::{Offload, Segment, parse_landed};
 
 /// Less text in one packet is not worth a guess, and tells nothing about the next one.
 const LARGE: u32 = 8 << 10;
-/// Large segments of one connection in a row that make it the expected one: one wrong guess in three is the worst case.
-const ROW: u32 = 2;
+/// Large segments of one connection in a row that mean that no other receives at present.
+const ALONE: u32 = 16;
 /// How long a guess holds. Much shorter than what it takes an idle connection to give back the pages of its ring.
 const FRESH: Duration = Duration::from_millis(100);
 
@@ -28,18 +28,32 @@ const LARGEST_PACKET: usize = 65_535;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prediction {
     conn: Option<ConnId>,
+    /// Who had the last large segment, and how many in a row.
+    last: Option<ConnId>,
     row: u32,
-    /// When the last segment of the row came, and how much text it had.
+    /// When the last large segment came, and how much text it had.
     at: Instant,
     text: u32,
-    /// [`LARGE`] and [`ROW`], but for tests.
+    /// The longest text that senders make at present.
+    longest: u32,
+    /// [`LARGE`], but for tests.
     large: u32,
-    wanted: u32,
+    /// For tests: a rest is followed by more of the same connection.
+    after_rests: bool,
 }
 
 impl Default for Prediction {
     fn default() -> Self {
-        Prediction { conn: None, row: 0, at: Instant::ZERO, text: 0, large: LARGE, wanted: ROW }
+        Prediction {
+            conn: None,
+            last: None,
+            row: 0,
+            at: Instant::ZERO,
+            text: 0,
+            longest: 0,
+            large: LARGE,
+            after_rests: false,
+        }
     }
 }
 
@@ -49,15 +63,14 @@ impl Prediction {
         if seg.text_len() < self.large {
             return;
         }
-        self.row = if self.conn == Some(id) { self.row.saturating_add(1) } else { 1 };
-        self.conn = Some(id);
+        // A sender cuts what it has into segments as long as can be and a rest: after the rest it is another's turn.
+        let text = seg.text_len();
+        self.row = if self.last == Some(id) { self.row.saturating_add(1) } else { 1 };
+        self.last = Some(id);
+        self.conn = (text >= self.longest || self.row >= ALONE || self.after_rests).then_some(id);
+        self.longest = text.max(self.longest - self.longest.saturating_sub(text) / 8);
         self.at = now;
-        self.text = seg.text_len();
-    }
-
-    fn forget(&mut self) {
-        self.conn = None;
-        self.row = 0;
+        self.text = text;
     }
 }
 
@@ -75,8 +88,8 @@ impl Engine {
     /// [`Engine::receive_landed`], and nothing else in between.
     #[inline]
     pub fn landing(&mut self, now: Instant) -> Option<Landing> {
-        let Prediction { row, at, wanted, .. } = self.prediction;
-        if row < wanted || now.since(at) > FRESH { None } else { self.prepare_landing() }
+        let Prediction { conn, at, .. } = self.prediction;
+        if conn.is_none() || now.since(at) > FRESH { None } else { self.prepare_landing() }
     }
 
     fn prepare_landing(&mut self) -> Option<Landing> {
@@ -134,7 +147,7 @@ impl Engine {
 
     /// The guess was wrong: what landed is copied to where it would have been.
     fn recall(&mut self, slot: u32, to: &mut [u8]) {
-        self.prediction.forget();
+        self.prediction.conn = None;
         self.stats.recalled += 1;
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let mut rest = to;
@@ -145,10 +158,10 @@ impl Engine {
         }
     }
 
-    /// From which length of text, and after how many such segments, the next one is expected; for tests and simulations.
+    /// From which length of text the next one is expected, and whether also after a rest; for tests and simulations.
     #[cfg(any(test, feature = "internals"))]
     #[doc(hidden)]
-    pub fn set_landing(&mut self, large: u32, row: u32) {
-        self.prediction = Prediction { large, wanted: row, ..Prediction::default() };
+    pub fn set_landing(&mut self, large: u32, after_rests: bool) {
+        self.prediction = Prediction { large, after_rests, ..Prediction::default() };
     }
 }

@@ -40,7 +40,7 @@ impl Host {
         let mut engine = Engine::new(config, Secrets { key: secret }).expect("the configuration is valid");
         engine.set_path(Path { mtu, max_large: None }, false);
         // Every text that can land does: all tests are tests of that too.
-        engine.set_landing(1, 1);
+        engine.set_landing(1, true);
         let shared = engine.shared().clone();
         Host { engine, shared, now: Instant::ZERO, sent: Vec::new() }
     }
@@ -89,7 +89,7 @@ impl Host {
     /// Whether the text of every segment is expected for the connection that had the one before, or none ever.
     pub fn expect_text(&mut self, expects: bool) {
         let threshold = if expects { 1 } else { u32::MAX };
-        self.engine.set_landing(threshold, threshold);
+        self.engine.set_landing(threshold, true);
     }
 
     /// The rest of a turn: orders, deadlines, transmit, wake.
