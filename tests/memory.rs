@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use usernet::device::{PairOptions, pair_with};
+use usernet::device::{Fault, FaultConfig, PairOptions, pair_with};
 use usernet::{Stack, StackConfig, UserListener, UserStream};
 
 /// An allocation of this size or more could be a buffer in disguise: the smallest buffer here is 1 MiB, and what the
@@ -240,14 +240,16 @@ fn a_burst_that_is_acknowledged_leaves_no_pages_in_the_send_buffer() {
     let _alone = ALONE.lock().unwrap();
     paused().block_on(async {
         let (left, right) = pair_with(PairOptions::default());
-        let stack = |address, device| {
+        // On a shorter way not all of the buffer would be used.
+        let left = Fault::new(left, 1).tx(FaultConfig { delay: Duration::from_millis(1), ..FaultConfig::default() });
+        let stack = |address| {
             let sizes = |config: &mut StackConfig| {
                 (config.socket.send_buffer, config.socket.recv_buffer) = (BURST as u32, 64 << 10);
             };
-            Stack::builder().address(address, 24).configure(sizes).device(device).build().unwrap()
+            Stack::builder().address(address, 24).configure(sizes)
         };
-        let one = stack(Ipv4Addr::new(10, 0, 0, 1), left);
-        let two = stack(Ipv4Addr::new(10, 0, 0, 2), right);
+        let one = stack(Ipv4Addr::new(10, 0, 0, 1)).device(left).build().unwrap();
+        let two = stack(Ipv4Addr::new(10, 0, 0, 2)).device(right).build().unwrap();
         let listener = two.bind("10.0.0.2:80").await.unwrap();
         let mut client = one.connect("10.0.0.2:80").await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();

@@ -4,22 +4,22 @@
 //! `UserEnd` produces into the send ring and consumes the receive ring; `StackEnd` does the reverse.
 //!
 //! ```text
-//!            base         head             tail                      head + capacity
+//!            base         head             tail                      head + span
 //!   ──────────┴────────────┴────────────────┴─────────────────────────────┴──────  absolute positions, u64
 //!                          │ consumer reads │ producer writes, in any     │
 //!                          │ [head, tail)   │ order, then publishes       │
 //!
-//!   a position lies at byte (position − base) mod capacity of the buffer
+//!   a position lies at byte (position − base) mod span of the buffer; span ≤ capacity
 //! ```
 //!
 //! # Safety argument
 //!
 //! Both ends reach the same mapping through raw pointers; what keeps them apart is the positions.
 //!
-//! 1. *Disjoint.* The consumer hands out `[head, tail)` only, the producer writes `[tail, head + capacity)` only (each
+//! 1. *Disjoint.* The consumer hands out `[head, tail)` only, the producer writes `[tail, head + span)` only (each
 //!    clamps to that, in release builds too). `head` is stored by the consumer alone and `tail` by the producer alone,
 //!    and each end sees an old value of the other's at worst, which makes its own range smaller, never larger. Two
-//!    distinct positions less than `capacity` apart lie at distinct bytes.
+//!    distinct positions less than `span` apart lie at distinct bytes.
 //! 2. *No reference outlives its range.* `Consumer::slices` borrows the consumer, and only `Consumer::consume`, which
 //!    needs `&mut`, moves `head`; `Producer::free_slices` borrows the producer mutably, so nothing else writes. Who fills
 //!    them (a copy, a system call of the device) makes no difference.
@@ -38,7 +38,13 @@
 //!    published before: the ring it then finds empty is empty, and nothing can be published into it meanwhile; and they
 //!    put the producer's next byte after the trim.
 //!
-//! `loom` checks 1, 3, 4 and 7 (`RUSTFLAGS="--cfg usernet_loom" cargo test --release --lib pipe::ring`).
+//! 8. *Fitting.* Only the producer stores `span`, only while `[head, tail)` lies in one run from the place of `base` or of a
+//!    multiple of the old span after it, and ends within the new span. Then it moves `base` to the beginning of that run
+//!    first, which changes no byte's place under the old span, and stores the new span after it (Release), which changes
+//!    none either. The consumer loads the span first (Acquire): with the new one it sees the new base, with the old one
+//!    either will do. A tail published after a change (3) shows it the new pair.
+//!
+//! `loom` checks 1, 3, 4, 7 and 8 (`RUSTFLAGS="--cfg usernet_loom" cargo test --release --lib pipe::ring`).
 
 #![allow(unsafe_code)]
 
@@ -46,10 +52,10 @@ use std::fmt;
 use std::sync::Arc;
 
 #[cfg(not(usernet_loom))]
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(usernet_loom)]
-use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use super::{BufferInfo, Region, Side};
 
@@ -66,6 +72,7 @@ struct Padded<T>(T);
 struct ProducerSide {
     tail: AtomicU64,
     base: AtomicU64,
+    span: AtomicUsize,
     claim: AtomicU8,
 }
 
@@ -93,16 +100,17 @@ struct Positions {
 }
 
 impl Positions {
-    fn starting_at(position: u64, _capacity: usize) -> Positions {
+    fn starting_at(position: u64, capacity: usize) -> Positions {
         Positions {
             head: Padded(AtomicU64::new(position)),
             produced: Padded(ProducerSide {
                 tail: AtomicU64::new(position),
                 base: AtomicU64::new(position),
+                span: AtomicUsize::new(capacity),
                 claim: AtomicU8::new(FREE),
             }),
             #[cfg(usernet_loom)]
-            shadow: Shadow((0.._capacity).map(|_| loom::cell::UnsafeCell::new(())).collect()),
+            shadow: Shadow((0..capacity).map(|_| loom::cell::UnsafeCell::new(())).collect()),
         }
     }
 
@@ -116,6 +124,16 @@ impl Positions {
 
     fn base(&self) -> u64 {
         self.produced.0.base.load(Ordering::Relaxed)
+    }
+
+    fn span(&self) -> usize {
+        self.produced.0.span.load(Ordering::Acquire)
+    }
+
+    /// Where positions lie: span and base, in this order (safety argument, 8).
+    fn mapping(&self) -> (usize, u64) {
+        let span = self.span();
+        (span, self.base())
     }
 
     /// Takes the free region for one of the ends. Acquire: after whatever the other end did with it.
@@ -158,13 +176,12 @@ impl Memory {
         BufferInfo { fill, ..self.region.buffer(side) }
     }
 
-    /// Cuts `len` bytes (≤ capacity) at `position` into the part before and the part after the end of the buffer.
+    /// Cuts `len` bytes (≤ span) at `position` into the part before and the part after the end of the span.
     fn cut(&self, side: Side, position: u64, len: usize) -> Cut {
-        let capacity = self.region.capacity(side);
-        let from_base = position.wrapping_sub(self.positions(side).base());
-        // Less than the capacity, which is a usize.
-        let index = usize::try_from(from_base % capacity as u64).unwrap_or(0);
-        let first = len.min(capacity - index);
+        let (span, base) = self.positions(side).mapping();
+        // Less than the span, which is a usize and never 0.
+        let index = usize::try_from(position.wrapping_sub(base) % span as u64).unwrap_or(0);
+        let first = len.min(span - index);
         Cut {
             start: index,
             first: (self.region.start(side).wrapping_add(index), first),
@@ -176,8 +193,9 @@ impl Memory {
     #[cfg(usernet_loom)]
     fn trace(&self, side: Side, position: u64, len: usize, writes: bool) {
         let positions = self.positions(side);
+        let (span, base) = positions.mapping();
         for at in position..position + len as u64 {
-            let cell = &positions.shadow.0[(at - positions.base()) as usize % self.region.capacity(side)];
+            let cell = &positions.shadow.0[(at - base) as usize % span];
             if writes { cell.with_mut(|_| ()) } else { cell.with(|_| ()) }
         }
     }
@@ -290,7 +308,32 @@ impl Producer {
 
     /// Bytes that may be written beyond the tail.
     pub fn free(&self) -> usize {
-        self.capacity().saturating_sub(self.len())
+        self.positions().span().saturating_sub(self.len())
+    }
+
+    /// Bytes of the buffer in use: what it holds at most.
+    pub fn span(&self) -> usize {
+        self.positions().span()
+    }
+
+    /// Uses the first `span` bytes of a send buffer from now on, if what is in it need not move for that; else changes
+    /// nothing. A ring that is never empty comes to it once a lap, an empty one begins anew at once.
+    pub fn fit(&mut self, span: usize) {
+        self.rewind();
+        let span = span.clamp(1, self.capacity());
+        let (old, base) = self.positions().mapping();
+        let tail = self.tail();
+        if span == old || self.side != Side::Send || self.written > tail {
+            return;
+        }
+        let end = tail.wrapping_sub(base) % old as u64;
+        let start = tail - end;
+        if end <= span as u64 && start <= self.positions().head(Ordering::Acquire) {
+            let produced = &self.positions().produced.0;
+            produced.base.store(start, Ordering::Relaxed);
+            // Release: whoever sees it sees the base (safety argument, 8).
+            produced.span.store(span, Ordering::Release);
+        }
     }
 
     /// Bytes of the buffer, from its first, that may have been touched up to the tail since the last rewind.
@@ -374,13 +417,11 @@ impl Producer {
         let position = self.tail() + offset as u64;
         self.memory.trace(self.side, position, len, true);
         let cut = self.memory.cut(self.side, position, len);
-        // A run that wraps has reached the end of the buffer.
-        let reached = if cut.second.1 > 0 { self.capacity() } else { cut.start + len };
-        self.memory.region.touch(self.side, reached);
-        // SAFETY: [position, position + len) lies in [tail, head + capacity), which the consumer does not touch until
+        self.memory.region.touch(self.side, cut.start + cut.first.1);
+        // SAFETY: [position, position + len) lies in [tail, head + span), which the consumer does not touch until
         // this producer publishes it, for which it needs `&mut self`, borrowed here (1, 2), nor trims before this
         // producer releases it, for which it needs `&mut self` too (7). The two runs are disjoint
-        // and inside the mapping (len ≤ capacity), which `self` keeps alive (6); Acquire in `free` ordered the
+        // and inside the mapping (len ≤ span ≤ capacity), which `self` keeps alive (6); Acquire in `free` ordered the
         // consumer's last reads before this (3).
         unsafe {
             [
@@ -448,11 +489,6 @@ impl Consumer {
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Bytes the producer may still write.
-    pub fn free(&self) -> usize {
-        self.capacity().saturating_sub(self.len())
     }
 
     /// Where the ring lies and how much is in it.

@@ -27,6 +27,7 @@ pub fn pipe(region: Region, options: SocketOptions) -> (UserEnd, StackEnd) {
         writer_waits: AtomicBool::new(false),
         drain_waits: AtomicBool::new(false),
         read_step: AtomicUsize::new(half.max(1)),
+        send_share: AtomicUsize::new(memory.region().capacity(Side::Send)),
         charged: AtomicUsize::new(0),
         options: Mutex::new(options),
         info: Mutex::new(ConnInfo::default()),
@@ -100,6 +101,8 @@ pub(super) struct Shared {
     pub(super) drain_waits: AtomicBool,
     /// The user rings READ after this many bytes.
     pub(super) read_step: AtomicUsize,
+    /// Bytes of the send buffer in use; more are not queued.
+    pub(super) send_share: AtomicUsize,
     /// Bytes taken from the budget that go back with this: queued bytes, and received ones left behind by the reactor.
     charged: AtomicUsize,
     options: Mutex<SocketOptions>,

@@ -96,11 +96,26 @@ impl StackEnd {
         }
     }
 
+    /// Whether a writer waits for room.
+    pub fn has_waiting_writer(&self) -> bool {
+        self.shared.writer_waits.load(Ordering::Relaxed)
+    }
+
+    /// No more bytes are queued from now on than `share`, or than fit. What is queued already stays.
+    pub fn set_send_share(&mut self, share: usize) {
+        let share = share.clamp(1, self.send.capacity());
+        // Relaxed: a writer that sees the old one errs by a write; one that waits is answered after the next ACK.
+        if self.shared.send_share.load(Ordering::Relaxed) != share {
+            self.shared.send_share.store(share, Ordering::Relaxed);
+        }
+    }
+
     /// A writer that waits hears of it if there is room now. Call after whatever made room.
     fn answer_writer(&mut self) {
         // The other half of the arguments in `UserEnd::wait_for_room` and `UserEnd::claim`.
         fence(Ordering::SeqCst);
-        if self.shared.writer_waits.load(Ordering::SeqCst) && is_writable(self.send.free(), self.send.capacity()) {
+        let share = self.shared.send_share.load(Ordering::Relaxed);
+        if self.shared.writer_waits.load(Ordering::SeqCst) && is_writable(self.send.len(), share) {
             self.shared.writer_waits.store(false, Ordering::SeqCst);
             self.pending |= Ready::WRITABLE;
         }

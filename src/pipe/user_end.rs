@@ -149,10 +149,9 @@ impl UserEnd {
             return (queued, orders);
         }
         while queued < wanted {
-            let room = writer.free().min(wanted - queued);
+            let room = self.limit(writer).saturating_sub(writer.len()).min(wanted - queued);
             let granted = self.shared.charge(room);
             if granted > 0 {
-                writer.rewind();
                 gather(writer, bufs, queued, granted);
                 writer.publish(granted);
                 queued += granted;
@@ -170,6 +169,13 @@ impl UserEnd {
         (queued, orders)
     }
 
+    /// Most bytes that may be in the ring now.
+    fn limit(&self, writer: &mut Producer) -> usize {
+        let share = self.shared.send_share.load(Ordering::Relaxed);
+        writer.fit(share);
+        share.min(writer.span())
+    }
+
     /// Keeps the reactor from giving the ring's pages back while we write. `false` if it is at it; it wakes us after.
     fn claim(&self, writer: &mut Producer) -> bool {
         if writer.claim() {
@@ -183,12 +189,12 @@ impl UserEnd {
     }
 
     /// The ring is full: asks to be woken. `true` if there is room by now and nobody may have heard the question.
-    fn wait_for_room(&self, writer: &Producer) -> bool {
+    fn wait_for_room(&self, writer: &mut Producer) -> bool {
         // The question first, then the look at the head; `StackEnd::send_acked` stores the head first, then looks for
         // the question. With a SeqCst fence between, one of the two sees the other: no wake-up is lost.
         self.shared.writer_waits.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        is_writable(writer.free(), writer.capacity())
+        is_writable(writer.len(), self.limit(writer))
     }
 
     /// Waits until every byte written so far, and after, is acknowledged.
@@ -357,9 +363,11 @@ fn gather(writer: &mut Producer, bufs: &[IoSlice<'_>], mut skip: usize, len: usi
     }
 }
 
-/// Linux's `sk_stream_is_writeable`: there is room for half of what is queued, so that a writer is not woken per segment.
-pub(super) fn is_writable(free: usize, capacity: usize) -> bool {
-    free > 0 && free >= (capacity - free) / 2
+/// Linux's `sk_stream_is_writeable`: with `queued` bytes there is room for half as much again, so that a writer is not woken
+/// per segment.
+pub(super) fn is_writable(queued: usize, capacity: usize) -> bool {
+    let free = capacity.saturating_sub(queued);
+    free > 0 && free >= queued / 2
 }
 
 impl Drop for UserEnd {

@@ -173,10 +173,10 @@ impl Engine {
         let iss = iss.unwrap_or_else(|| self.isn.iss(now, tuple));
         let ts_offset = self.isn.ts_offset(tuple);
         let open = PassiveOpen { tuple: *tuple, iss, ts_offset, options: listener.options };
-        let Engine { conns, shared, stats, path, .. } = self;
+        let Engine { conns, shared, stats, senders, path, .. } = self;
         let path = if local { LOOPBACK } else { *path };
         let id = conns.insert(key, |id| {
-            let mut cx = Cx { now, config: &shared.config, stats, path };
+            let mut cx = Cx { now, config: &shared.config, stats, senders, path };
             let tcb = Tcb::accept(&mut cx, open, seg);
             Conn { listener: Some(listener.id), phase: Phase::HalfOpen, ..Conn::new(tcb, key, id, local) }
         });

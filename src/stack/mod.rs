@@ -54,6 +54,7 @@ use crate::error::ConnError;
 use crate::pipe::{ConnId, ListenerId, Rung, StackEnd};
 use crate::stats::Stats;
 pub use crate::tcb::Path;
+use crate::tcb::Senders;
 use crate::time::Instant;
 use crate::wire::FourTuple;
 #[cfg(any(test, feature = "internals"))]
@@ -107,6 +108,7 @@ pub struct Engine {
     lingering: Vec<ConnId>,
     /// Connections whose writers wait for the memory budget, each once.
     starved: Vec<ConnId>,
+    senders: Senders,
     /// The slot that memory pressure asks next.
     asked_next: u32,
     replies: Replies,
@@ -147,6 +149,7 @@ impl Engine {
             rungs: Vec::new(),
             lingering: Vec::new(),
             starved: Vec::new(),
+            senders: Senders::default(),
             asked_next: 0,
             replies,
             loopback: Loopback::default(),

@@ -40,11 +40,11 @@ impl Engine {
         let local = self.shared.is_local(tuple.remote.ip());
         let (iss, ts_offset) = (self.isn.iss(now, &tuple), self.isn.ts_offset(&tuple));
         self.stats.active_opens += 1;
-        let Engine { conns, shared, stats, path, .. } = self;
+        let Engine { conns, shared, stats, senders, path, .. } = self;
         let path = if local { LOOPBACK } else { *path };
         let id = conns.insert(key, |id| {
             pipe.adopt(id, &shared.doorbell, &shared.budget);
-            let mut cx = Cx { now, config: &shared.config, stats, path };
+            let mut cx = Cx { now, config: &shared.config, stats, senders, path };
             let tcb = Tcb::connect(&mut cx, ActiveOpen { tuple, iss, ts_offset, options, pipe });
             Conn { claimed: true, ..Conn::new(tcb, key, id, local) }
         });
@@ -193,7 +193,8 @@ impl Engine {
     pub(super) fn at(&mut self, now: Instant, slot: u32) -> Option<(&mut Conn, Cx<'_>)> {
         let conn = self.conns.get_mut(slot)?;
         let path = if conn.local { LOOPBACK } else { self.path };
-        Some((conn, Cx { now, config: &self.shared.config, stats: &mut self.stats, path }))
+        let Engine { shared, stats, senders, .. } = self;
+        Some((conn, Cx { now, config: &shared.config, stats, senders, path }))
     }
 
     /// Something happened to the connection in `slot`: it gets a turn to transmit and one to wake its user.

@@ -117,6 +117,7 @@ impl Open {
         let acked = seg.ack.saturating_offset_from(self.snd.una);
         let text = acked.saturating_sub(u32::from(fin_acked));
         let report = self.flight.on_ack(cx.now, seg.ack);
+        self.fit_send_buffer(cx);
         self.pipe.send_acked(text as usize);
         self.arm_idle(cx.now);
         self.snd.una = seg.ack;
@@ -173,6 +174,17 @@ impl Open {
         if fin_acked {
             self.on_fin_acked(cx);
         }
+    }
+
+    /// How much of its send buffer the connection uses from now on.
+    pub(super) fn fit_send_buffer(&mut self, cx: &mut Cx<'_>) {
+        if self.pipe.has_waiting_writer() {
+            cx.senders.count(cx.now, &mut self.counted_as_sender);
+        }
+        let share = cx.senders.share(cx.now, self.rtt.srtt(), self.rtt.min_rtt());
+        // Whole segments as they leave: a rest would be one more packet each time the buffer is sent.
+        let largest = self.largest_text() as usize;
+        self.pipe.set_send_share(share.map_or(usize::MAX, |share| (share / largest).max(1) * largest));
     }
 
     /// RFC 7323 §4.1: the echo of a timestamp we sent, when Karn's rule forbids the better sample.

@@ -20,6 +20,7 @@ mod recovery;
 mod recv;
 pub mod rtt;
 mod send;
+mod senders;
 mod state;
 mod syn_received;
 mod syn_sent;
@@ -36,6 +37,7 @@ use std::net::SocketAddr;
 
 pub use handshake::{ActiveOpen, PassiveOpen};
 pub use open::Open;
+pub use senders::Senders;
 pub use syn_received::SynReceived;
 pub use syn_sent::SynSent;
 pub use time_wait::TimeWait;
@@ -56,6 +58,8 @@ pub struct Cx<'a> {
     pub config: &'a StackConfig,
     /// Counters of the stack.
     pub stats: &'a mut Stats,
+    /// Who sends as much as it can.
+    pub senders: &'a mut Senders,
     /// The way to the peer.
     pub path: Path,
 }

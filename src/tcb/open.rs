@@ -77,6 +77,8 @@ pub struct Open {
     pub(super) orphaned: bool,
     /// The last transmission stopped because of the congestion window.
     pub(super) cwnd_limited: bool,
+    /// Note of [`super::Senders`].
+    pub(super) counted_as_sender: u64,
     /// An ICMP error that explains a later give-up (RFC 1122 §4.2.3.9).
     pub(super) soft_error: Option<ConnError>,
     pub(super) retransmits: u64,
@@ -155,12 +157,14 @@ impl Open {
             keepalive_owed: false,
             orphaned: false,
             cwnd_limited: false,
+            counted_as_sender: 0,
             soft_error: None,
             retransmits: 0,
             bytes_acked: 0,
             bytes_received: 0,
         };
         open.arm_keepalive(cx.now);
+        open.fit_send_buffer(cx);
         open
     }
 

@@ -160,7 +160,7 @@ impl Open {
     }
 
     /// Most text of one transmission: a multiple of the segment size.
-    fn largest_text(&self) -> u32 {
+    pub(super) fn largest_text(&self) -> u32 {
         let mss = u32::from(self.current_mss());
         let headers = header_len(&self.id.tuple.remote) + 60 - 20;
         let large = self.path.max_large.map_or(0, |large| large.saturating_sub(headers));

@@ -47,7 +47,8 @@ impl End {
     }
 
     fn with<R>(&mut self, now: Instant, f: impl FnOnce(&mut Tcb, &mut Cx<'_>) -> R) -> R {
-        let mut cx = Cx { now, config: &self.config, stats: &mut self.stats, path: self.path };
+        let mut cx =
+            Cx { now, config: &self.config, stats: &mut self.stats, senders: &mut Senders::default(), path: self.path };
         f(&mut self.tcb, &mut cx)
     }
 

@@ -5,10 +5,13 @@ use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Barrier;
+use tokio::time::timeout;
 use usernet::SocketInfo;
-use usernet::device::{Capabilities, Device, Outgoing, PairOptions, Received, pair_with};
+use usernet::device::{Capabilities, Device, Fault, FaultConfig, Outgoing, PairOptions, Received, pair, pair_with};
 use usernet::time::Instant;
 
 use super::common::{host, within};
@@ -87,4 +90,59 @@ async fn the_buffers_of_a_socket_are_those_of_its_stream() {
     let carried: usize = seen.iter().map(|range| range.len()).sum();
     assert!(carried >= size, "{carried} bytes went by");
     assert!(seen.iter().all(|range| inside.start <= range.start && range.end <= inside.end));
+}
+
+/// Bytes queued by a writer whose peer does not read, on a way that takes `delay` there.
+async fn queued_at_most(delay: Duration) -> usize {
+    let (left, right) = pair(1500);
+    let left = Fault::new(left, 1).tx(FaultConfig { delay, ..FaultConfig::default() });
+    let one = host(1).device(left).build().unwrap();
+    let two = host(2).device(right).build().unwrap();
+    let listener = two.bind("10.0.0.2:80").await.unwrap();
+    let mut client = one.connect("10.0.0.2:80").await.unwrap();
+    let _server = within(listener.accept()).await.unwrap();
+    let too_much = vec![7; 8 << 20];
+    let written = timeout(Duration::from_secs(1), client.write_all(&too_much)).await;
+    assert!(written.is_err(), "nobody reads");
+    client.info().send_buffer.fill
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_way_does_not_fill_a_large_buffer() {
+    let [short, long] = [queued_at_most(Duration::ZERO).await, queued_at_most(Duration::from_millis(1)).await];
+    assert!((300 << 10..=512 << 10).contains(&short), "{short} bytes on a short way");
+    assert!((700 << 10..=1 << 20).contains(&long), "{long} bytes on a long way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_send_on_a_short_way_queue_a_segment_each() {
+    const MANY: usize = 64;
+    let (left, right) = pair(1500);
+    let one = host(1).device(left).build().unwrap();
+    let two = host(2).device(right).build().unwrap();
+    let listener = two.bind("10.0.0.2:80").await.unwrap();
+    let mut writers = Vec::new();
+    let together = Arc::new(Barrier::new(MANY));
+    for _ in 0..MANY {
+        let mut client = one.connect("10.0.0.2:80").await.unwrap();
+        let (mut server, _) = within(listener.accept()).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy(&mut server, &mut tokio::io::sink()).await });
+        let together = Arc::clone(&together);
+        writers.push(tokio::spawn(async move {
+            together.wait().await;
+            let part = vec![7; 64 << 10];
+            let mut fullest = 0;
+            for n in 0..128 {
+                client.write_all(&part).await.unwrap();
+                // How many they are shows when each has waited for room.
+                let fill = client.info().send_buffer.fill;
+                fullest = if n < 64 { 0 } else { fullest.max(fill) };
+            }
+            fullest
+        }));
+    }
+    for writer in writers {
+        let fullest = within(writer).await.unwrap();
+        assert!((1..=64 << 10).contains(&fullest), "{fullest} bytes queued");
+    }
 }

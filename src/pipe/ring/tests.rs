@@ -113,6 +113,64 @@ fn loom_bytes_that_land() {
     });
 }
 
+/// The producer changes the span, narrower and wider again, while the consumer reads: every byte is found where it was put.
+#[cfg(usernet_loom)]
+#[test]
+fn loom_fitting() {
+    loom::model(|| {
+        let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(3, 1).unwrap());
+        send_producer.fit(2);
+        send_producer.write(&[1]);
+        let consumer = loom::thread::spawn(move || {
+            let mut got = Vec::new();
+            for _ in 0..2 {
+                let part = send_consumer.slices(0, 3).concat();
+                send_consumer.consume(part.len());
+                got.extend(part);
+            }
+            (got, send_consumer)
+        });
+        let mut written = 1;
+        for (span, data) in [(2, &[2][..]), (3, &[3, 4])] {
+            send_producer.fit(span);
+            let count = send_producer.write(data);
+            written += count;
+            if count < data.len() {
+                break;
+            }
+        }
+        let (mut got, send_consumer) = consumer.join().unwrap();
+        got.extend(send_consumer.slices(0, 3).concat());
+        assert_eq!(got, [1, 2, 3, 4].into_iter().take(written).collect::<Vec<u8>>());
+    });
+}
+
+#[cfg(not(usernet_loom))]
+#[test]
+fn the_span_changes_when_nothing_need_move() {
+    let Rings { mut send_producer, mut send_consumer, mut recv_producer, .. } = rings(Region::map(8, 8).unwrap());
+    send_producer.write(b"abcde");
+    send_producer.fit(4);
+    assert_eq!((send_producer.span(), send_producer.free()), (8, 3), "the fifth byte would have to move");
+    send_producer.fit(5);
+    assert_eq!((send_producer.span(), send_producer.free()), (5, 0));
+    send_consumer.consume(2);
+    // It wraps at the span.
+    assert_eq!(send_producer.write(b"fgh"), 2);
+    assert_eq!(send_consumer.slices(0, 9), [&b"cde"[..], b"fg"]);
+    send_producer.fit(8);
+    assert_eq!(send_producer.span(), 5, "what lies at the end of the span would not be followed by its beginning");
+    send_consumer.consume(3);
+    send_producer.fit(8);
+    assert_eq!(send_producer.write(b"hijklmnop"), 6);
+    assert_eq!(send_consumer.slices(0, 9), [&b"fghijklm"[..], b""]);
+    send_consumer.consume(8);
+    send_producer.fit(0);
+    assert_eq!((send_producer.span(), send_producer.write(b"xy")), (1, 1));
+    recv_producer.fit(4);
+    assert_eq!(recv_producer.span(), 8, "a receive buffer keeps what it has promised");
+}
+
 #[cfg(not(usernet_loom))]
 #[test]
 fn what_lands_stays_where_it_is_until_it_is_published_or_forgotten() {
@@ -187,7 +245,7 @@ fn what_does_not_fit_is_cut() {
     assert_eq!(send_consumer.slices(3, 9).concat(), b"d");
     assert_eq!(send_consumer.slices(5, 9).concat(), b"");
     send_consumer.consume(9);
-    assert_eq!((send_consumer.len(), send_consumer.free()), (0, 4));
+    assert_eq!((send_consumer.len(), send_producer.free()), (0, 4));
 }
 
 #[cfg(not(usernet_loom))]
