@@ -116,6 +116,10 @@ impl Device for ChannelDevice {
     fn name(&self) -> String {
         "channel".to_owned()
     }
+
+    fn scatters(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for ChannelDevice {

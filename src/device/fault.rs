@@ -187,6 +187,14 @@ impl<D: Device> Device for Fault<D> {
     fn name(&self) -> String {
         format!("fault over {}", self.device.name())
     }
+
+    fn scatters(&self) -> bool {
+        true
+    }
+
+    fn on_busy_poll(&mut self) {
+        self.device.on_busy_poll();
+    }
 }
 
 impl<D: fmt::Debug> fmt::Debug for Fault<D> {

@@ -95,6 +95,18 @@ pub trait Device: Send {
 
     /// A name for messages: `tun usernet0`, `pair`.
     fn name(&self) -> String;
+
+    /// Whether `poll_recv` fills several slices. `false`, the default: it is always given a single one with room for any
+    /// packet. `true`: large packets can be received straight into the buffer of their connection.
+    fn scatters(&self) -> bool {
+        false
+    }
+
+    /// Called once, before anything else, if the stack polls busily
+    /// ([`StackBuilder::busy_poll`](crate::StackBuilder::busy_poll)): `poll_recv` is then also called when nothing has woken
+    /// the stack, and should look for a packet each time. By default nothing happens: a device that always looks needs no
+    /// word.
+    fn on_busy_poll(&mut self) {}
 }
 
 /// A boxed device is a device, so that a program can choose at run time and still wrap it.
@@ -118,5 +130,13 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn name(&self) -> String {
         (**self).name()
+    }
+
+    fn scatters(&self) -> bool {
+        (**self).scatters()
+    }
+
+    fn on_busy_poll(&mut self) {
+        (**self).on_busy_poll();
     }
 }

@@ -124,6 +124,10 @@ impl Device for PairEnd {
     fn name(&self) -> String {
         "pair".to_owned()
     }
+
+    fn scatters(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for PairEnd {

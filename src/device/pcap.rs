@@ -157,6 +157,14 @@ impl<D: Device> Device for Pcap<D> {
     fn name(&self) -> String {
         format!("pcap over {}", self.device.name())
     }
+
+    fn scatters(&self) -> bool {
+        self.device.scatters()
+    }
+
+    fn on_busy_poll(&mut self) {
+        self.device.on_busy_poll();
+    }
 }
 
 impl<D> Drop for Pcap<D> {

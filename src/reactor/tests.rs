@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -30,6 +31,8 @@ enum Event {
     Sent(u8),
     /// A packet it refused.
     Refused,
+    /// That the stack polls busily.
+    Busy,
 }
 
 #[derive(Default)]
@@ -85,6 +88,10 @@ impl Device for Scripted {
     fn name(&self) -> String {
         "scripted".to_owned()
     }
+
+    fn on_busy_poll(&mut self) {
+        self.0.lock().unwrap().events.push(Event::Busy);
+    }
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 2] {
@@ -114,6 +121,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::polling(Duration::ZERO)
+    }
+
+    fn polling(busy_poll: Duration) -> Bench {
         let device = Scripted::default();
         let addresses = vec![(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 24)];
         let engine =
@@ -124,8 +135,8 @@ impl Bench {
             let ended = Arc::clone(&ended);
             Box::new(move || *ended.lock().unwrap() += 1)
         };
-        let clock = Clock::new(Box::pin(tokio::time::sleep(std::time::Duration::ZERO)));
-        let timing = (clock, std::time::Duration::ZERO);
+        let clock = Clock::new(Box::pin(tokio::time::sleep(Duration::ZERO)));
+        let timing = (clock, busy_poll);
         let reactor = Reactor::new(engine, Some(Box::new(device.clone())), timing, orders, on_end);
         Bench { reactor: Box::pin(reactor), device, commands: Some(commands), ended }
     }
@@ -138,6 +149,15 @@ impl Bench {
         let mut cx = Context::from_waker(Waker::noop());
         self.reactor.as_mut().poll(&mut cx)
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_hears_of_busy_polling_once_and_first() {
+    let mut bench = Bench::polling(Duration::from_millis(1));
+    for _ in 0..2 {
+        assert!(bench.turn().is_pending());
+    }
+    assert_eq!(bench.device.events(), [Event::Busy, Event::Empty, Event::Empty]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,12 +233,12 @@ async fn a_reactor_dropped_without_a_turn_says_so_too() {
 
 #[tokio::test(start_paused = true)]
 async fn the_clock_follows_tokio_and_never_goes_back() {
-    let mut clock = Clock::new(Box::pin(tokio::time::sleep(std::time::Duration::ZERO)));
+    let mut clock = Clock::new(Box::pin(tokio::time::sleep(Duration::ZERO)));
     let mut cx = Context::from_waker(Waker::noop());
     let first = clock.read();
-    assert!(!clock.wake_at(&mut cx, Some(first + std::time::Duration::from_micros(1_500))));
+    assert!(!clock.wake_at(&mut cx, Some(first + Duration::from_micros(1_500))));
     assert!(!clock.wake_at(&mut cx, None));
-    tokio::time::advance(std::time::Duration::from_millis(3)).await;
+    tokio::time::advance(Duration::from_millis(3)).await;
     let second = clock.read();
     assert_eq!(second.since(first).as_millis(), 3);
     assert!(clock.wake_at(&mut cx, Some(first)), "a deadline that has passed is due at once");

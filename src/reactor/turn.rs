@@ -88,25 +88,31 @@ impl Busy {
 struct Link {
     device: Option<Box<dyn Device>>,
     inbox: Vec<u8>,
+    /// Whether the device takes more than one slice to fill.
+    scatters: bool,
     outbox: Outbox,
 }
 
 impl Reactor {
     pub(super) fn new(
         mut engine: Engine,
-        device: Option<Box<dyn Device>>,
+        mut device: Option<Box<dyn Device>>,
         (clock, busy_poll): (Clock, Duration),
         orders: mpsc::Receiver<Command>,
         on_end: Box<dyn FnOnce() + Send>,
     ) -> Reactor {
         let mut inbox = Vec::new();
-        if let Some(device) = &device {
+        if let Some(device) = &mut device {
+            if !busy_poll.is_zero() {
+                device.on_busy_poll();
+            }
             let can = device.capabilities();
             let mtu = can.mtu.min(engine.shared().config.mtu);
             engine.set_path(Path { mtu, max_large: can.max_large_packet }, can.checksum);
             inbox = vec![0; LARGEST_PACKET];
         }
-        let link = Link { device, inbox, outbox: Outbox::default() };
+        let scatters = device.as_ref().is_some_and(|device| device.scatters());
+        let link = Link { device, inbox, scatters, outbox: Outbox::default() };
         Reactor {
             engine,
             link,
@@ -228,7 +234,7 @@ impl Link {
                 return Ok(true);
             }
             let Some(device) = &mut self.device else { return Ok(false) };
-            let landing = engine.landing(now);
+            let landing = if self.scatters { engine.landing(now) } else { None };
             let polled = match landing {
                 None => device.poll_recv(cx, now, &mut [IoSliceMut::new(&mut self.inbox)]),
                 Some(landing) => {

@@ -33,6 +33,7 @@ impl<D: Device> Device for Recorder<D> {
         now: Instant,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<Received>> {
+        assert_eq!(bufs.len(), 1, "it does not say that it fills several");
         self.inner.poll_recv(cx, now, bufs)
     }
 

@@ -59,6 +59,8 @@ pub struct Tun {
     vnet_len: usize,
     /// When the device was last seen empty.
     empty_at: Instant,
+    /// [`ASK_AGAIN`], or always.
+    ask_again: Duration,
 }
 
 impl Tun {
@@ -95,7 +97,7 @@ impl Tun {
         rustix::io::ioctl_fionbio(&fd, true)
             .map_err(|error| failed("making the descriptor non-blocking", &error.into()))?;
         let mtu = link::query(&interface)?.mtu.min(MAX_MTU);
-        Ok(Tun { fd: ReadyFd::new(fd), interface, mtu, vnet_len, empty_at: Instant::ZERO })
+        Ok(Tun { fd: ReadyFd::new(fd), interface, mtu, vnet_len, empty_at: Instant::ZERO, ask_again: ASK_AGAIN })
     }
 
     /// Name of the kernel's interface.
@@ -201,7 +203,7 @@ impl Device for Tun {
         self.fd.register()?;
         // Without readiness a read would only answer EAGAIN: that costs as much as a small packet. But a runtime that
         // never rests looks for events every 61 polls only; then the device is asked now and then all the same.
-        let ask = now.since(self.empty_at) >= ASK_AGAIN;
+        let ask = now.since(self.empty_at) >= self.ask_again;
         if ask && let Some(result) = self.try_recv(now, bufs) {
             return Poll::Ready(result);
         }
@@ -222,6 +224,14 @@ impl Device for Tun {
 
     fn name(&self) -> String {
         format!("tun {}", self.interface)
+    }
+
+    fn scatters(&self) -> bool {
+        true
+    }
+
+    fn on_busy_poll(&mut self) {
+        self.ask_again = Duration::ZERO;
     }
 }
 
