@@ -182,6 +182,9 @@ impl Open {
             cx.senders.count(cx.now, &mut self.counted_as_sender);
         }
         let share = cx.senders.share(cx.now, self.rtt.srtt(), self.rtt.min_rtt());
+        if std::mem::replace(&mut self.share, share) == share {
+            return;
+        }
         // Whole segments as they leave: a rest would be one more packet each time the buffer is sent.
         let largest = self.largest_text() as usize;
         self.pipe.set_send_share(share.map_or(usize::MAX, |share| (share / largest).max(1) * largest));

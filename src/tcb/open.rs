@@ -77,6 +77,8 @@ pub struct Open {
     pub(super) orphaned: bool,
     /// The last transmission stopped because of the congestion window.
     pub(super) cwnd_limited: bool,
+    /// Bytes of the send buffer in use, before rounding; `None`: all.
+    pub(super) share: Option<usize>,
     /// Note of [`super::Senders`].
     pub(super) counted_as_sender: u64,
     /// An ICMP error that explains a later give-up (RFC 1122 §4.2.3.9).
@@ -157,6 +159,7 @@ impl Open {
             keepalive_owed: false,
             orphaned: false,
             cwnd_limited: false,
+            share: None,
             counted_as_sender: 0,
             soft_error: None,
             retransmits: 0,
@@ -177,6 +180,8 @@ impl Open {
         if mss != self.snd.mss {
             self.snd.mss = mss;
             self.congestion.on_mss_change(u32::from(mss));
+            // Rounded anew with the next ACK.
+            self.share = Some(0);
         }
     }
 

@@ -24,11 +24,19 @@ const STILL_SHORT: Duration = Duration::from_millis(10);
 const PERIOD: u64 = 20_000;
 
 /// How many connections send as much as they can.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Senders {
     period: u64,
     so_far: u32,
     before: u32,
+    /// Each one's, in bytes.
+    share: usize,
+}
+
+impl Default for Senders {
+    fn default() -> Self {
+        Senders { period: 0, so_far: 0, before: 0, share: MOST }
+    }
 }
 
 impl Senders {
@@ -37,6 +45,7 @@ impl Senders {
         self.roll(now);
         if std::mem::replace(counted, self.period) != self.period {
             self.so_far += 1;
+            self.divide();
         }
     }
 
@@ -47,8 +56,7 @@ impl Senders {
             return None;
         }
         self.roll(now);
-        let senders = usize::try_from(self.so_far.max(self.before)).unwrap_or(usize::MAX);
-        Some((TOGETHER / senders.max(1)).clamp(LEAST, MOST))
+        Some(self.share)
     }
 
     fn roll(&mut self, now: Instant) {
@@ -58,7 +66,13 @@ impl Senders {
             self.before = if period == self.period + 1 { self.so_far } else { 0 };
             self.so_far = 0;
             self.period = period;
+            self.divide();
         }
+    }
+
+    fn divide(&mut self) {
+        let senders = usize::try_from(self.so_far.max(self.before)).unwrap_or(usize::MAX);
+        self.share = (TOGETHER / senders.max(1)).clamp(LEAST, MOST);
     }
 }
 
