@@ -134,8 +134,10 @@ impl Default for KeepaliveParams {
 /// Options of one socket; a stream inherits them from its listener or socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Send buffer in bytes, exact. 1 MiB. Where a round trip takes less than 250 µs a connection queues at most 512 KiB of
-    /// it, and 64 KiB when very many send at a time: more would gain nothing and cost the cores' caches.
+    /// Send buffer in bytes, exact. 1 MiB. Of a stack's default a connection queues less where a round trip takes less than
+    /// 250 µs: at most 512 KiB, 2 MiB shared by all who wait for room when these are more than four, but one large segment
+    /// (about 64 KiB) at least. More would gain nothing there and cost the cores' caches. A size that is set for a socket
+    /// itself is used whole, and so is this one when the peer has not read for a while.
     pub send_buffer: u32,
     /// Receive buffer in bytes, exact; fixes the window scale. 1 MiB.
     pub recv_buffer: u32,

@@ -75,7 +75,7 @@ impl Outgoing<'_> {
 
 /// A packet device: a TUN, one end of an in-memory link, or a wrapper round another device.
 ///
-/// `now` is the stack's clock. Both methods follow the rules of `poll`: on `Pending` the waker of `cx` is called when
+/// `now` is the stack's clock. `poll_recv` and `poll_send` follow the rules of `poll`: on `Pending` the waker of `cx` is called when
 /// trying again makes sense. An error is final: the device is gone and the stack ends with `NetworkDown`. A packet that
 /// the device can't carry (ENOBUFS, too long) is dropped with `Ok`, like loss on a wire.
 pub trait Device: Send {
@@ -97,7 +97,8 @@ pub trait Device: Send {
     fn name(&self) -> String;
 
     /// Whether `poll_recv` fills several slices. `false`, the default: it is always given a single one with room for any
-    /// packet. `true`: large packets can be received straight into the buffer of their connection.
+    /// packet. `true`: large packets can be received straight into the buffer of their connection. A wrapper that passes the
+    /// slices on passes the answer on, and `on_busy_poll` too.
     fn scatters(&self) -> bool {
         false
     }

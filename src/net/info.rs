@@ -75,7 +75,8 @@ pub struct SocketInfo {
     pub bytes_acked: u64,
     /// Bytes of payload received in order.
     pub bytes_received: u64,
-    /// The send buffer: fill counts bytes queued or not yet acknowledged.
+    /// The send buffer: fill counts bytes queued or not yet acknowledged. Less than all of it may be in use
+    /// ([`SocketOptions::send_buffer`](crate::SocketOptions::send_buffer)).
     pub send_buffer: BufferInfo,
     /// The receive buffer: fill counts bytes not yet read.
     pub recv_buffer: BufferInfo,

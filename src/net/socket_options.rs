@@ -78,8 +78,8 @@ impl UserSocket {
         Ok(self.options().reuseport)
     }
 
-    /// Reserves a send buffer of exactly `size` bytes in place of the old one. As much can be queued, but less where a round
-    /// trip takes less than 250 µs ([`SocketOptions::send_buffer`](crate::SocketOptions::send_buffer)).
+    /// Reserves a send buffer of exactly `size` bytes in place of the old one. All of it is used, while of the default not all
+    /// may be ([`SocketOptions::send_buffer`](crate::SocketOptions::send_buffer)): as SO_SNDBUF ends Linux's autotuning.
     ///
     /// # Errors
     ///

@@ -202,6 +202,12 @@ impl Memory {
 
     #[cfg(not(usernet_loom))]
     fn trace(&self, _side: Side, _position: u64, _len: usize, _writes: bool) {}
+
+    /// Tells loom that the whole buffer is written, whatever its span.
+    fn trace_all(&self, _side: Side) {
+        #[cfg(usernet_loom)]
+        self.positions(_side).shadow.0.iter().for_each(|cell| cell.with_mut(|_| ()));
+    }
 }
 
 impl fmt::Debug for Memory {
@@ -326,9 +332,12 @@ impl Producer {
         if span == old || self.side != Side::Send || self.written > tail {
             return;
         }
+        let head = self.positions().head(Ordering::Acquire);
         let end = tail.wrapping_sub(base) % old as u64;
+        // At the end of a lap: what is in the ring lies in the lap that ends, not in the one that begins.
+        let end = if end == 0 && head < tail { old as u64 } else { end };
         let start = tail - end;
-        if end <= span as u64 && start <= self.positions().head(Ordering::Acquire) {
+        if end <= span as u64 && start <= head {
             let produced = &self.positions().produced.0;
             produced.base.store(start, Ordering::Relaxed);
             // Release: whoever sees it sees the base (safety argument, 8).
@@ -336,7 +345,7 @@ impl Producer {
         }
     }
 
-    /// Bytes of the buffer, from its first, that may have been touched up to the tail since the last rewind.
+    /// Bytes of a receive buffer, from its first, that may have been touched up to the tail since the last rewind.
     pub fn reach(&self) -> usize {
         distance(self.positions().base(), self.tail()).min(self.capacity())
     }
@@ -539,7 +548,7 @@ impl Consumer {
         // Again: the tail that was stored before the producer's last release is seen now.
         let mut trimmed = self.is_empty();
         if trimmed {
-            self.memory.trace(self.side, self.head(), self.capacity(), true);
+            self.memory.trace_all(self.side);
             // SAFETY: the claim keeps the producer out of the free region, which is the whole buffer, because the ring is
             // empty and stays so: publishing needs the claim as well (7). `&mut self` shows that no slice of `slices` is
             // alive. Nothing in the buffer is needed: every byte was consumed.

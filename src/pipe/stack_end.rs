@@ -110,10 +110,17 @@ impl StackEnd {
         }
     }
 
+    /// As many bytes are queued from now on as fit; a writer that waits hears of it.
+    pub fn release_send_share(&mut self) {
+        self.set_send_share(usize::MAX);
+        self.answer_writer();
+    }
+
     /// A writer that waits hears of it if there is room now. Call after whatever made room.
     fn answer_writer(&mut self) {
         // The other half of the arguments in `UserEnd::wait_for_room` and `UserEnd::claim`.
         fence(Ordering::SeqCst);
+        // Not by the span, although it may be smaller yet: only a writer that is awake can fit it to the share.
         let share = self.shared.send_share.load(Ordering::Relaxed);
         if self.shared.writer_waits.load(Ordering::SeqCst) && is_writable(self.send.len(), share) {
             self.shared.writer_waits.store(false, Ordering::SeqCst);

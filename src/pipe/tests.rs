@@ -450,6 +450,38 @@ fn a_full_ring_wakes_its_writer_at_a_third_of_room() {
 }
 
 #[test]
+fn a_share_bounds_what_is_queued_and_wakes_its_writer_by_its_own_measure() {
+    let mut p = established_with(30, 30, 1 << 20);
+    p.stack.set_send_share(10);
+    assert_eq!(write(&p.user, &[1; 40]), Ok(10));
+    let event = p.user.readiness().event(Ready::WRITE);
+    assert_eq!(write(&p.user, &[1; 40]), BLOCKED);
+    p.user.readiness().clear(event);
+    assert!(p.stack.has_waiting_writer());
+    p.stack.send_acked(2);
+    assert_eq!((p.user.readiness().event(Ready::WRITE).ready, p.stack.has_waiting_writer()), (Ready::EMPTY, true));
+    p.stack.send_acked(1);
+    p.stack.wake();
+    assert_eq!((p.user.readiness().event(Ready::WRITE).ready, p.stack.has_waiting_writer()), (Ready::WRITABLE, false));
+    assert_eq!(write(&p.user, &[2; 40]), Ok(3));
+    assert_eq!(p.stack.send_slices(0, 10).map(<[u8]>::len), [7, 3], "it wraps at the share");
+    // Smaller than what is queued: that stays, and nothing is added before it has drained.
+    p.stack.set_send_share(4);
+    p.stack.send_acked(6);
+    assert_eq!(write(&p.user, &[3; 40]), BLOCKED);
+    p.stack.send_acked(2);
+    assert_eq!(write(&p.user, &[3; 40]), Ok(2));
+    assert_eq!(sent(&p.stack), [2, 2, 3, 3]);
+    // Larger: the next ACK tells the writer.
+    assert_eq!(write(&p.user, &[4; 40]), BLOCKED);
+    p.stack.set_send_share(usize::MAX);
+    p.stack.send_acked(4);
+    p.stack.wake();
+    assert!(!p.stack.has_waiting_writer());
+    assert_eq!(write(&p.user, &[4; 40]), Ok(30));
+}
+
+#[test]
 fn a_write_takes_from_the_budget_and_an_ack_gives_back() {
     let mut p = established_with(100, 100, 60);
     assert_eq!(write(&p.user, &[0; 80]), Ok(45), "as much as the budget grants");

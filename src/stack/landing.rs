@@ -18,6 +18,9 @@ use crate::wire::{Offload, Segment, parse_landed};
 const LARGE: u32 = 8 << 10;
 /// Large segments of one connection in a row that mean that no other receives at present.
 const ALONE: u32 = 16;
+/// The best score. From [`LIKELY`] on the rule is right more often than wrong, and a guess saves more than it costs.
+const SURE: u32 = 8;
+const LIKELY: u32 = 4;
 /// How long a guess holds. Much shorter than what it takes an idle connection to give back the pages of its ring.
 const FRESH: Duration = Duration::from_millis(100);
 
@@ -36,10 +39,12 @@ pub(super) struct Prediction {
     text: u32,
     /// The longest text that senders make at present.
     longest: u32,
+    /// How right the rule has been lately, guessed upon or not: 0 to [`SURE`].
+    score: u32,
     /// [`LARGE`], but for tests.
     large: u32,
-    /// For tests: a rest is followed by more of the same connection.
-    after_rests: bool,
+    /// For tests: whoever had the last text is expected, however wrong that has been.
+    always: bool,
 }
 
 impl Default for Prediction {
@@ -51,8 +56,9 @@ impl Default for Prediction {
             at: Instant::ZERO,
             text: 0,
             longest: 0,
+            score: LIKELY,
             large: LARGE,
-            after_rests: false,
+            always: false,
         }
     }
 }
@@ -63,14 +69,36 @@ impl Prediction {
         if seg.text_len() < self.large {
             return;
         }
-        // A sender cuts what it has into segments as long as can be and a rest: after the rest it is another's turn.
         let text = seg.text_len();
+        match self.conn {
+            Some(expected) if expected == id => self.score = SURE.min(self.score + 1),
+            Some(_) => self.score = self.score.saturating_sub(1),
+            None => {}
+        }
+        if now.since(self.at) > FRESH {
+            self.longest = 0;
+        }
         self.row = if self.last == Some(id) { self.row.saturating_add(1) } else { 1 };
         self.last = Some(id);
-        self.conn = (text >= self.longest || self.row >= ALONE || self.after_rests).then_some(id);
-        self.longest = text.max(self.longest - self.longest.saturating_sub(text) / 8);
+        // A sender cuts what it has into segments as long as can be and a rest: after the rest it is another's turn.
+        self.conn = (text >= self.longest || self.row >= ALONE || self.always).then_some(id);
+        self.longest = text.max(self.longest - self.longest.saturating_sub(text).div_ceil(8));
         self.at = now;
         self.text = text;
+    }
+
+    /// What was received as if for the expected connection was something else, with `text` bytes behind the headers.
+    fn on_wrong_guess(&mut self, text: usize) {
+        self.conn = None;
+        if text >= usize::try_from(self.large).unwrap_or(usize::MAX) {
+            self.score = self.score.saturating_sub(1);
+        }
+    }
+
+    /// Who is expected now, if a guess is likely to be right.
+    fn guess(&self, now: Instant) -> Option<ConnId> {
+        let is_likely = self.score >= LIKELY || self.always;
+        self.conn.filter(|_| is_likely && now.since(self.at) <= FRESH)
     }
 }
 
@@ -88,12 +116,12 @@ impl Engine {
     /// [`Engine::receive_landed`], and nothing else in between.
     #[inline]
     pub fn landing(&mut self, now: Instant) -> Option<Landing> {
-        let Prediction { conn, at, .. } = self.prediction;
-        if conn.is_none() || now.since(at) > FRESH { None } else { self.prepare_landing() }
+        let expected = self.prediction.guess(now)?;
+        self.prepare_landing(expected)
     }
 
-    fn prepare_landing(&mut self) -> Option<Landing> {
-        let slot = self.conns.slot_of(self.prediction.conn?)?;
+    fn prepare_landing(&mut self, expected: ConnId) -> Option<Landing> {
+        let slot = self.conns.slot_of(expected)?;
         let (header_len, room) = self.conns.get_mut(slot)?.tcb.prepare_landing(LARGEST_PACKET);
         // What comes next is probably as long as what came last; cut in two it had to be gathered again.
         let is_enough = room > 0 && room >= usize::try_from(self.prediction.text).unwrap_or(usize::MAX);
@@ -147,7 +175,7 @@ impl Engine {
 
     /// The guess was wrong: what landed is copied to where it would have been.
     fn recall(&mut self, slot: u32, to: &mut [u8]) {
-        self.prediction.conn = None;
+        self.prediction.on_wrong_guess(to.len());
         self.stats.recalled += 1;
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let mut rest = to;
@@ -158,10 +186,10 @@ impl Engine {
         }
     }
 
-    /// From which length of text the next one is expected, and whether also after a rest; for tests and simulations.
+    /// From which length of text on more is expected, and whether always; for tests and simulations.
     #[cfg(any(test, feature = "internals"))]
     #[doc(hidden)]
-    pub fn set_landing(&mut self, large: u32, after_rests: bool) {
-        self.prediction = Prediction { large, after_rests, ..Prediction::default() };
+    pub fn set_landing(&mut self, large: u32, always: bool) {
+        self.prediction = Prediction { large, always, ..Prediction::default() };
     }
 }

@@ -132,7 +132,10 @@ impl Open {
             let expected = in_flight_before.div_ceil(2 * mss).max(1);
             // RFC 6298 §5, Karn's rule (RFC 9293 MUST-18): only a new sample takes the back-off back, as in Linux
             // (tcp_ack_update_rtt).
-            self.rtt.on_sample_scaled(rtt, expected);
+            match report.rtt {
+                Some(rtt) => self.rtt.on_sample_scaled(rtt, expected),
+                None => self.rtt.on_coarse_sample(rtt, expected),
+            }
         }
 
         // The ACK that ends recovery must not grow the window that recovery has just set.
@@ -176,18 +179,30 @@ impl Open {
         }
     }
 
-    /// How much of its send buffer the connection uses from now on.
+    /// How much of its send buffer the connection uses from now on: all of a size that was set for the socket itself, as
+    /// SO_SNDBUF ends Linux's autotuning.
     pub(super) fn fit_send_buffer(&mut self, cx: &mut Cx<'_>) {
-        if self.pipe.has_waiting_writer() {
-            cx.senders.count(cx.now, &mut self.counted_as_sender);
+        if self.options.send_buffer != cx.config.socket.send_buffer {
+            return;
         }
         let share = cx.senders.share(cx.now, self.rtt.srtt(), self.rtt.min_rtt());
+        if share.is_some() && self.pipe.has_waiting_writer() {
+            cx.senders.count(cx.now, &mut self.counted_as_sender);
+        }
         if std::mem::replace(&mut self.share, share) == share {
             return;
         }
-        // Whole segments as they leave: a rest would be one more packet each time the buffer is sent.
-        let largest = self.largest_text() as usize;
-        self.pipe.set_send_share(share.map_or(usize::MAX, |share| (share / largest).max(1) * largest));
+        // Whole segments as they leave: a rest would be one more packet each time the buffer is sent. And more than the two
+        // full-sized ones for which the peer may delay its ACK.
+        let (mss, largest) = (usize::from(self.snd.mss), self.largest_of(self.snd.mss) as usize);
+        let whole = share.map(|share| ((share + largest / 2) / largest).max(1) * largest);
+        self.pipe.set_send_share(whole.map_or(usize::MAX, |share| share.max(4 * mss)));
+    }
+
+    /// The peer has not read for a while: a program may count on the buffer to hold what it will read later.
+    pub(super) fn use_whole_send_buffer(&mut self) {
+        self.share = None;
+        self.pipe.release_send_share();
     }
 
     /// RFC 7323 §4.1: the echo of a timestamp we sent, when Karn's rule forbids the better sample.

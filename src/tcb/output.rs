@@ -159,9 +159,14 @@ impl Open {
         self.snd.mss.saturating_sub(self.sack_len()).max(1)
     }
 
-    /// Most text of one transmission: a multiple of the segment size.
-    pub(super) fn largest_text(&self) -> u32 {
-        let mss = u32::from(self.current_mss());
+    /// Most text of one transmission now: a multiple of the segment size.
+    fn largest_text(&self) -> u32 {
+        self.largest_of(self.current_mss())
+    }
+
+    /// Most text of one transmission in segments of `mss` bytes.
+    pub(super) fn largest_of(&self, mss: u16) -> u32 {
+        let mss = u32::from(mss);
         let headers = header_len(&self.id.tuple.remote) + 60 - 20;
         let large = self.path.max_large.map_or(0, |large| large.saturating_sub(headers));
         let large = u32::try_from(large).unwrap_or(u32::MAX);

@@ -48,8 +48,13 @@ impl RttEstimator {
     /// RFC 7323 §4.2 and appendix G: with timestamps every ACK is a sample, and alpha and beta must be divided by
     /// ExpectedSamples = ceil(FlightSize / (2·SMSS)), or the history would be forgotten within one round trip.
     pub fn on_sample_scaled(&mut self, rtt: Duration, expected_samples: u32) {
+        self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)).min(MAX_SAMPLE));
+        self.on_coarse_sample(rtt, expected_samples);
+    }
+
+    /// The same in whole milliseconds: too coarse for the minimum, which it could make zero.
+    pub fn on_coarse_sample(&mut self, rtt: Duration, expected_samples: u32) {
         let rtt = rtt.min(MAX_SAMPLE);
-        self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
         let samples = expected_samples.max(1);
         let srtt = match self.srtt {
             None => {

@@ -18,8 +18,10 @@ const MOST: usize = 512 << 10;
 const LEAST: usize = 64 << 10;
 /// A way is short if a round trip has been shorter than this ...
 const SHORT: Duration = Duration::from_micros(250);
-/// ... and is not much longer now: queues of our own making are drained in a few milliseconds.
-const STILL_SHORT: Duration = Duration::from_millis(10);
+/// ... and now takes no longer than this and what all shares together take at a gigabyte a second. So a way that has become
+/// long is told from queues of our own making, and a wrong verdict costs no one's share of that speed.
+const STILL_SHORT: Duration = Duration::from_millis(2);
+const BYTES_PER_MICROSECOND: usize = 1_000;
 /// A connection counts as sending if it waited for room in this period or the one before, in microseconds.
 const PERIOD: u64 = 20_000;
 
@@ -31,32 +33,36 @@ pub struct Senders {
     before: u32,
     /// Each one's, in bytes.
     share: usize,
+    still_short: Duration,
 }
 
 impl Default for Senders {
     fn default() -> Self {
-        Senders { period: 0, so_far: 0, before: 0, share: MOST }
+        let mut senders = Senders { period: 0, so_far: 0, before: 0, share: MOST, still_short: STILL_SHORT };
+        senders.divide();
+        senders
     }
 }
 
 impl Senders {
-    /// A connection had to wait for room. `counted` is its own note of the period in which it was counted last.
+    /// Bytes of its buffer that a connection uses whose round trip takes `srtt` now and took `min_rtt` at best.
+    /// `None`: all.
+    pub fn share(&mut self, now: Instant, srtt: Option<Duration>, min_rtt: Option<Duration>) -> Option<usize> {
+        if min_rtt? >= SHORT {
+            return None;
+        }
+        self.roll(now);
+        (srtt? < self.still_short).then_some(self.share)
+    }
+
+    /// A connection that has a share had to wait for room. `counted` is its own note of the period in which it was counted
+    /// last.
     pub fn count(&mut self, now: Instant, counted: &mut u64) {
         self.roll(now);
         if std::mem::replace(counted, self.period) != self.period {
             self.so_far += 1;
             self.divide();
         }
-    }
-
-    /// Bytes of its buffer that a connection uses whose round trip takes `srtt` now and took `min_rtt` at best.
-    /// `None`: all.
-    pub fn share(&mut self, now: Instant, srtt: Option<Duration>, min_rtt: Option<Duration>) -> Option<usize> {
-        if min_rtt? >= SHORT || srtt? >= STILL_SHORT {
-            return None;
-        }
-        self.roll(now);
-        Some(self.share)
     }
 
     fn roll(&mut self, now: Instant) {
@@ -71,8 +77,10 @@ impl Senders {
     }
 
     fn divide(&mut self) {
-        let senders = usize::try_from(self.so_far.max(self.before)).unwrap_or(usize::MAX);
-        self.share = (TOGETHER / senders.max(1)).clamp(LEAST, MOST);
+        let senders = usize::try_from(self.so_far.max(self.before)).unwrap_or(usize::MAX).max(1);
+        self.share = (TOGETHER / senders).clamp(LEAST, MOST);
+        let together = senders.saturating_mul(self.share) / BYTES_PER_MICROSECOND;
+        self.still_short = STILL_SHORT + Duration::from_micros(u64::try_from(together).unwrap_or(u64::MAX));
     }
 }
 
@@ -90,7 +98,8 @@ mod tests {
         let mut senders = Senders::default();
         assert_eq!(share(&mut senders, 0, 100, 100), Some(MOST), "alone");
         assert_eq!(share(&mut senders, 0, 300, 300), None, "a long way");
-        assert_eq!(share(&mut senders, 0, 10_000, 100), None, "the way has become long");
+        assert_eq!(share(&mut senders, 0, 2_500, 100), Some(MOST), "its own queue");
+        assert_eq!(share(&mut senders, 0, 2_600, 100), None, "the way has become long");
         assert_eq!(senders.share(Instant::ZERO, None, None), None, "unknown");
         let mut counted = [0; 64];
         for (n, counted) in (1..).zip(&mut counted) {
@@ -100,6 +109,8 @@ mod tests {
             assert_eq!(share(&mut senders, 5, 100, 100), Some((TOGETHER / n).clamp(LEAST, MOST)), "{n} senders");
         }
         assert_eq!(share(&mut senders, 20, 100, 100), Some(LEAST), "the period before counts");
+        assert_eq!(share(&mut senders, 20, 6_000, 100), Some(LEAST), "the queue of all");
+        assert_eq!(share(&mut senders, 20, 6_300, 100), None, "the way has become long");
         senders.count(Instant::from_micros(20_000), &mut counted[0]);
         assert_eq!(share(&mut senders, 40, 100, 100), Some(MOST), "the others have ended");
         senders.count(Instant::from_micros(45_000), &mut counted[0]);

@@ -53,6 +53,7 @@ impl Open {
             self.attempts.probes = self.attempts.probes.saturating_add(1);
             self.flight.mark_first_lost(u32::from(self.snd.mss));
             self.probe_owed = true;
+            self.use_whole_send_buffer();
         } else {
             let first = self.attempts.timeouts == 1;
             self.congestion.on_loss(cx.now, LossEvent::Timeout { first, flight_size: self.snd.outstanding() });

@@ -93,26 +93,49 @@ async fn the_buffers_of_a_socket_are_those_of_its_stream() {
     assert!(seen.iter().all(|range| inside.start <= range.start && range.end <= inside.end));
 }
 
-/// Bytes queued by a writer whose peer does not read, on a way that takes `delay` there.
-async fn queued_at_most(delay: Duration) -> usize {
+/// Most bytes that a writer queues on a way that takes `delay` there, in a buffer of the default size or its own, for a peer
+/// that reads or does not.
+async fn fullest(delay: Duration, own_size: Option<u32>, reads: bool) -> usize {
     let (left, right) = pair(1500);
     let left = Fault::new(left, 1).tx(FaultConfig { delay, ..FaultConfig::default() });
     let one = host(1).device(left).build().unwrap();
     let two = host(2).device(right).build().unwrap();
     let listener = two.bind("10.0.0.2:80").await.unwrap();
-    let mut client = one.connect("10.0.0.2:80").await.unwrap();
-    let _server = within(listener.accept()).await.unwrap();
-    let too_much = vec![7; 8 << 20];
-    let written = timeout(Duration::from_secs(1), client.write_all(&too_much)).await;
-    assert!(written.is_err(), "nobody reads");
-    client.info().send_buffer.fill
+    let socket = one.socket().unwrap();
+    if let Some(size) = own_size {
+        socket.set_send_buffer_size(size).unwrap();
+    }
+    let mut client = socket.connect("10.0.0.2:80".parse().unwrap()).await.unwrap();
+    let (mut server, _) = within(listener.accept()).await.unwrap();
+    let reader = async {
+        if reads {
+            tokio::io::copy(&mut server, &mut tokio::io::sink()).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    };
+    let part = vec![7; 64 << 10];
+    let mut fullest = 0;
+    let writer = async {
+        for _ in 0..256 {
+            client.write_all(&part).await.unwrap();
+            fullest = fullest.max(client.info().send_buffer.fill);
+        }
+    };
+    let ended = timeout(Duration::from_secs(20), async { tokio::select!(() = writer => (), () = reader => ()) }).await;
+    assert_eq!(ended.is_ok(), reads, "a write waits for ever if and only if nobody reads");
+    fullest.max(client.info().send_buffer.fill)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_short_way_does_not_fill_a_large_buffer() {
-    let [short, long] = [queued_at_most(Duration::ZERO).await, queued_at_most(Duration::from_millis(1)).await];
-    assert!((300 << 10..=512 << 10).contains(&short), "{short} bytes on a short way");
-    assert!((700 << 10..=1 << 20).contains(&long), "{long} bytes on a long way");
+    let (near, far) = (Duration::ZERO, Duration::from_millis(1));
+    let part = 300 << 10..=522_000;
+    let short = fullest(near, None, true).await;
+    assert!(part.contains(&short), "{short} bytes on a short way");
+    for (delay, own_size, reads) in [(far, None, true), (near, Some(900_000), true), (near, None, false)] {
+        let fill = fullest(delay, own_size, reads).await;
+        assert!(fill > 700_000, "{fill} bytes at {delay:?}, own size {own_size:?}, read {reads}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,4 +169,24 @@ async fn many_who_send_on_a_short_way_queue_a_segment_each() {
         let fullest = within(writer).await.unwrap();
         assert!((1..=64 << 10).contains(&fullest), "{fullest} bytes queued");
     }
+}
+
+/// On the loopback a segment is as large as a small share, and a lone segment's ACK may be delayed.
+#[tokio::test(start_paused = true)]
+async fn many_who_send_large_segments_do_not_wait_for_delayed_acks() {
+    const MANY: usize = 40;
+    let stack = host(1).build().unwrap();
+    let listener = stack.bind("10.0.0.1:80").await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut writers = Vec::new();
+    for _ in 0..MANY {
+        let mut client = stack.connect("10.0.0.1:80").await.unwrap();
+        let (mut server, _) = within(listener.accept()).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy(&mut server, &mut tokio::io::sink()).await });
+        writers.push(tokio::spawn(async move { client.write_all(&vec![7; 4 << 20]).await }));
+    }
+    for writer in writers {
+        within(writer).await.unwrap().unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(40), "{:?} passed", began.elapsed());
 }

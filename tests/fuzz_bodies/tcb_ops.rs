@@ -122,7 +122,7 @@ impl Machine {
         let large = (setup & 0x80 != 0).then_some(65_535);
         engine.set_path(Path { mtu, max_large: large }, false);
         if sizes & 0x80 != 0 {
-            engine.set_landing(1, true);
+            engine.set_landing(1, sizes & 0x40 != 0);
         }
         let iss = ISNS[usize::from(isn & 7)];
         engine.set_isn_hook(move |_| Some(Seq::new(iss)));

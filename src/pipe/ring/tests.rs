@@ -177,6 +177,10 @@ fn the_span_changes_when_nothing_need_move() {
     assert_eq!((send_producer.span(), send_producer.free()), (8, 3), "the fifth byte would have to move");
     send_producer.fit(5);
     assert_eq!((send_producer.span(), send_producer.free()), (5, 0));
+    // Full to the last byte, and yet it can grow: nothing has wrapped.
+    send_producer.fit(6);
+    assert_eq!((send_producer.span(), send_producer.free()), (6, 1));
+    send_producer.fit(5);
     send_consumer.consume(2);
     // It wraps at the span.
     assert_eq!(send_producer.write(b"fgh"), 2);

@@ -418,3 +418,46 @@ fn after_a_rest_nobody_is_expected() {
         assert_eq!((net.engines[1].stats.landed, net.engines[1].stats.recalled), counts, "step {step}");
     }
 }
+
+#[test]
+fn connections_in_turn_are_not_guessed_for_long() {
+    let mut net = net();
+    net.engines[1].set_landing(1_000, false);
+    let listening = net.listen(1, "10.0.0.2:80", 8);
+    let mut open = || {
+        let client = net.connect(0, "10.0.0.2:80");
+        let (server, _) = net.accept(&listening).expect("connected");
+        (client, server)
+    };
+    let ends = [open(), open()];
+    let send = |net: &mut Net, (client, server): &(Stream, Stream), len: usize| {
+        client.write(&pattern(len)).expect("open");
+        net.settle();
+        assert_eq!(server.read(usize::MAX), Ok(pattern(len)));
+        (net.engines[1].stats.landed, net.engines[1].stats.recalled)
+    };
+    // Every guess would be wrong: the first is.
+    for turn in 0..100 {
+        send(&mut net, &ends[turn % 2], 1_000);
+    }
+    let (landed, recalled) = send(&mut net, &ends[0], 1_000);
+    assert_eq!((landed, recalled), (0, 1));
+    // One of them alone: the rule proves right again.
+    for _ in 0..10 {
+        send(&mut net, &ends[0], 1_000);
+    }
+    assert_eq!(send(&mut net, &ends[0], 1_000), (7, 1));
+}
+
+#[test]
+fn text_a_little_shorter_than_before_is_guessed_soon() {
+    let mut net = net();
+    net.engines[1].set_landing(1_000, false);
+    let (client, server, _listening) = net.connected();
+    for (len, landed) in [(1_400, 0), (1_399, 1), (1_399, 1), (1_399, 2)] {
+        client.write(&pattern(len)).expect("open");
+        net.settle();
+        assert_eq!(server.read(usize::MAX), Ok(pattern(len)));
+        assert_eq!(net.engines[1].stats.landed, landed, "{len}");
+    }
+}
