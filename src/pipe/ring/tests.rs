@@ -1,5 +1,17 @@
 use super::*;
 
+/// What two reads find, whatever that is.
+#[cfg(usernet_loom)]
+fn read_twice(consumer: &mut Consumer) -> Vec<u8> {
+    let mut got = Vec::new();
+    for _ in 0..2 {
+        let part = consumer.slices(0, 3).concat();
+        consumer.consume(part.len());
+        got.extend(part);
+    }
+    got
+}
+
 /// One producer thread and one consumer thread over a ring of 2 bytes: every byte arrives once, in order; loom sees each
 /// access of each byte and fails if two of them are not ordered by the positions.
 #[cfg(usernet_loom)]
@@ -7,15 +19,7 @@ use super::*;
 fn loom_publication_wrap_and_rewind() {
     loom::model(|| {
         let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(2, 1).unwrap());
-        let consumer = loom::thread::spawn(move || {
-            let mut got = Vec::new();
-            for _ in 0..2 {
-                let part = send_consumer.slices(0, 2).concat();
-                send_consumer.consume(part.len());
-                got.extend(part);
-            }
-            (got, send_consumer)
-        });
+        let consumer = loom::thread::spawn(move || (read_twice(&mut send_consumer), send_consumer));
         let mut written = 0;
         // One byte, then two: the second write wraps, is cut short, or rewinds, as the consumer happens to be.
         for data in [&[1][..], &[2, 3]] {
@@ -121,15 +125,7 @@ fn loom_fitting_a_ring_that_wraps() {
         let Rings { mut send_producer, mut send_consumer, .. } = rings(Region::map(3, 1).unwrap());
         send_producer.fit(2);
         send_producer.write(&[1]);
-        let consumer = loom::thread::spawn(move || {
-            let mut got = Vec::new();
-            for _ in 0..2 {
-                let part = send_consumer.slices(0, 3).concat();
-                send_consumer.consume(part.len());
-                got.extend(part);
-            }
-            (got, send_consumer)
-        });
+        let consumer = loom::thread::spawn(move || (read_twice(&mut send_consumer), send_consumer));
         let mut written = 1 + send_producer.write(&[2]);
         send_producer.fit(3);
         written += send_producer.write(&[3, 4]);
@@ -150,15 +146,7 @@ fn loom_fitting() {
         send_consumer.consume(1);
         send_producer.write(&[3]);
         send_consumer.consume(1);
-        let consumer = loom::thread::spawn(move || {
-            let mut got = Vec::new();
-            for _ in 0..2 {
-                let part = send_consumer.slices(0, 3).concat();
-                send_consumer.consume(part.len());
-                got.extend(part);
-            }
-            (got, send_consumer)
-        });
+        let consumer = loom::thread::spawn(move || (read_twice(&mut send_consumer), send_consumer));
         send_producer.fit(3);
         assert_eq!(send_producer.span(), 3);
         let written = send_producer.write(&[4, 5]);

@@ -377,17 +377,21 @@ fn a_connection_with_bytes_out_of_order_is_not_guessed() {
     assert_eq!(scene.servers[0].read(usize::MAX), Ok(pattern(4 * PART)));
 }
 
+/// Clients of the first engine with their servers.
+fn two_connections(net: &mut Net) -> [(Stream, Stream); 2] {
+    let listening = net.listen(1, "10.0.0.2:80", 8);
+    [(); 2].map(|()| {
+        let client = net.connect(0, "10.0.0.2:80");
+        let (server, _) = net.accept(&listening).expect("connected");
+        (client, server)
+    })
+}
+
 #[test]
 fn after_a_rest_nobody_is_expected() {
     let mut net = net();
     net.engines[1].set_landing(1_000, false);
-    let listening = net.listen(1, "10.0.0.2:80", 8);
-    let mut open = || {
-        let client = net.connect(0, "10.0.0.2:80");
-        let (server, _) = net.accept(&listening).expect("connected");
-        (client, server)
-    };
-    let ends = [open(), open()];
+    let ends = two_connections(&mut net);
     // Which connection sends, how much; whether it lands, is recalled.
     let mut counts = (0, 0);
     for (step, (conn, len, landed, recalled)) in [
@@ -423,13 +427,7 @@ fn after_a_rest_nobody_is_expected() {
 fn connections_in_turn_are_not_guessed_for_long() {
     let mut net = net();
     net.engines[1].set_landing(1_000, false);
-    let listening = net.listen(1, "10.0.0.2:80", 8);
-    let mut open = || {
-        let client = net.connect(0, "10.0.0.2:80");
-        let (server, _) = net.accept(&listening).expect("connected");
-        (client, server)
-    };
-    let ends = [open(), open()];
+    let ends = two_connections(&mut net);
     let send = |net: &mut Net, (client, server): &(Stream, Stream), len: usize| {
         client.write(&pattern(len)).expect("open");
         net.settle();
