@@ -75,8 +75,8 @@ impl Outgoing<'_> {
 
 /// A packet device: a TUN, one end of an in-memory link, or a wrapper round another device.
 ///
-/// `now` is the stack's clock. `poll_recv` and `poll_send` follow the rules of `poll`: on `Pending` the waker of `cx` is called when
-/// trying again makes sense. An error is final: the device is gone and the stack ends with `NetworkDown`. A packet that
+/// `now` is the stack's clock. `poll_recv` and `poll_send` follow the rules of `poll`: on `Pending` the waker of `cx` is
+/// called when trying again makes sense. An error is final: the device is gone and the stack ends with `NetworkDown`. A packet that
 /// the device can't carry (ENOBUFS, too long) is dropped with `Ok`, like loss on a wire.
 pub trait Device: Send {
     /// What the device can do. Constant but for the MTU.

@@ -12,7 +12,7 @@ use crate::time::Instant;
 /// What all who send at a time have queued together: about what the cache of a core holds. Measured for 1 to 64
 /// connections (`benches/compare -- --only bulk-send --flows N`).
 const TOGETHER: usize = 2 << 20;
-/// The most one connection queues: half of what a turn can send in large segments.
+/// The most one connection queues: best for one and for two, also measured.
 const MOST: usize = 512 << 10;
 /// The least: one segment as large as can be.
 const LEAST: usize = 64 << 10;
@@ -38,7 +38,7 @@ pub struct Senders {
 
 impl Default for Senders {
     fn default() -> Self {
-        let mut senders = Senders { period: 0, so_far: 0, before: 0, share: MOST, still_short: STILL_SHORT };
+        let mut senders = Senders { period: 0, so_far: 0, before: 0, share: 0, still_short: STILL_SHORT };
         senders.divide();
         senders
     }
