@@ -1,4 +1,5 @@
-//! ACKs that ride: the ACK of the handshake and that of a FIN wait until the owner has had one pass, and not longer.
+//! ACKs that ride: the ACK of the handshake, that of a large segment and that of a FIN wait until the owner has had one
+//! pass, and not longer.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -55,4 +56,35 @@ async fn a_fin_is_acknowledged_at_once_if_the_owner_stays() {
     }
     assert_eq!((one.stats().packets_out - before, began.elapsed().as_nanos()), (1, 0));
     drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ack_of_a_large_segment_tells_of_what_its_reader_made_room_for() {
+    let (one, two) = two_hosts();
+    let (mut client, mut server) = connected(&one, &two).await;
+    tokio::task::yield_now().await;
+    let before = (one.stats().packets_out, two.stats().packets_out);
+    let reads = tokio::spawn(async move {
+        server.read_exact(&mut [0; 10_000]).await.unwrap();
+        server
+    });
+    client.write_all(&[7; 10_000]).await.unwrap();
+    let _server = within(reads).await.unwrap();
+    while client.info().bytes_acked < 10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((one.stats().packets_out - before.0, two.stats().packets_out - before.1), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_segment_that_nobody_reads_is_acknowledged_at_once() {
+    let (one, two) = two_hosts();
+    let (mut client, _server) = connected(&one, &two).await;
+    let (began, before) = (Instant::now(), two.stats().packets_out);
+    client.write_all(&[7; 10_000]).await.unwrap();
+    while client.info().bytes_acked < 10_000 {
+        tokio::task::yield_now().await;
+        assert_eq!(began.elapsed().as_nanos(), 0);
+    }
+    assert_eq!(two.stats().packets_out - before, 1);
 }
