@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_link::capture::{self, Behind, Capture, set_max_segment};
-use kernel_link::{Failure, Link, drain, ensure, ping, pump};
+use kernel_link::{Failure, Link, drain, ensure, has_napi_thread, ping, pump};
 use libtest_mimic::{Arguments, Trial};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Barrier;
@@ -66,6 +66,7 @@ const CASES: &[(&str, usize, Case)] = cases! {
     dropped_streams_deliver_before_shutdown_returns: 1500 => dropped_streams_deliver;
     icmp_unreachable_ends_connect: 1500 => icmp_unreachable;
     the_kernel_pings_us: 1500 => |link: Arc<Link>| async move { ping(&link) };
+    bulk_with_threaded_napi: 1500 => bulk_with_threaded_napi;
     few_device_writes_per_mib: 1500 => few_device_writes;
     no_segment_exceeds_the_peers_mss: 1500 => mss_is_kept;
     forwarded_segments_fit_a_plain_wire: 1500 => forwarded;
@@ -79,31 +80,37 @@ fn main() -> ExitCode {
     let step = if args.list { None } else { kernel_link::prepare().err() };
     // Never without a namespace of our own: it would be the host's setting.
     let no_forwarding = if args.list || step.is_some() { None } else { kernel_link::forward().err() };
+    let no_threads = if args.list || step.is_some() { None } else { kernel_link::thread_napi().err() };
     let required = std::env::var_os("USERNET_REQUIRE_TUN").is_some_and(|value| value == "1");
     if let Some(step) = &step {
         eprintln!("kernel: no TUN can be had: {step}");
     } else if let Some(step) = &no_forwarding {
         eprintln!("kernel: forwarding cannot be switched on: {step}");
+    } else if let Some(step) = &no_threads {
+        eprintln!("kernel: no threaded NAPI: {step}");
     }
     let modes = CASES.iter().flat_map(|case| OFFLOAD.map(|offload| (case, offload)));
     let trials = modes.enumerate().map(|(index, ((name, mtu, case), offload))| {
         let forwards = matches!(*name, "icmp_unreachable_ends_connect" | "forwarded_segments_fit_a_plain_wire");
+        let threaded = *name == "bulk_with_threaded_napi";
         let unavailable = step.clone().or_else(|| no_forwarding.clone().filter(|_| forwards));
+        let unavailable = unavailable.or_else(|| no_threads.clone().filter(|_| threaded));
         let ignored = unavailable.is_some() && !required;
         let name = if offload { format!("{name}_with_offload") } else { (*name).to_owned() };
         Trial::test(name, move || match unavailable {
             Some(step) => Err(format!("USERNET_REQUIRE_TUN=1, but: {step}").into()),
-            None => run(index, *mtu, offload, *case).map_err(Into::into),
+            None => run(index, *mtu, (offload, threaded), *case).map_err(Into::into),
         })
         .with_ignored_flag(ignored)
     });
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 
-fn run(index: usize, mtu: usize, offload: bool, case: Case) -> Verdict {
+/// `how`: with offload, with threaded NAPI.
+fn run(index: usize, mtu: usize, how: (bool, bool), case: Case) -> Verdict {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let verdict = runtime.block_on(async {
-        let link = Arc::new(Link::new(index, mtu, offload)?);
+        let link = Arc::new(Link::new(index, mtu, how)?);
         match tokio::time::timeout(HANG_GUARD, case(Arc::clone(&link))).await {
             Ok(verdict) => verdict.map_err(|failure| format!("{failure}; stats: {:?}", link.stack.stats()).into()),
             Err(_) => Err(format!("hangs; stats: {:?}", link.stack.stats()).into()),
@@ -174,6 +181,11 @@ async fn bulk(ip: IpAddr, link: Arc<Link>, bytes: usize) -> Verdict {
     let (out, into, arrived_there) = (out.await??, into.await??, arrived_there.await??);
     ensure(arrived_there == (bytes, out), "what we sent arrived")?;
     ensure(arrived_here == (bytes, into), "what the kernel sent arrived")
+}
+
+async fn bulk_with_threaded_napi(link: Arc<Link>) -> Verdict {
+    ensure(has_napi_thread(&link)?, "a thread of the kernel bears the interface's name")?;
+    bulk_on_both_families(link, 16 * MIB).await
 }
 
 async fn bulk_on_both_families(link: Arc<Link>, bytes: usize) -> Verdict {

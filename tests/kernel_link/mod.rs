@@ -30,8 +30,14 @@ pub fn forward() -> Result<(), String> {
     std::fs::write(file, "1").map_err(|error| format!("writing {file}: {error}"))
 }
 
-fn tun(name: &str, index: u8, mtu: usize, offload: bool) -> io::Result<Tun> {
+/// Shows that a TUN can have threaded NAPI, which takes more than the private namespace of an unprivileged user gives.
+pub fn thread_napi() -> Result<(), String> {
+    Tun::builder().threaded_napi(true).build().map(drop).map_err(|error| error.to_string())
+}
+
+fn tun(name: &str, index: u8, mtu: usize, (offload, threaded): (bool, bool)) -> io::Result<Tun> {
     let mut builder = Tun::builder().name(name).kernel_address(kernel4(index), 24).mtu(mtu).offload(offload);
+    builder = builder.threaded_napi(threaded);
     if mtu >= 1280 {
         builder = builder.kernel_address(kernel6(index), 64);
     }
@@ -58,12 +64,12 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(index: usize, mtu: usize, offload: bool) -> io::Result<Link> {
+    pub fn new(index: usize, mtu: usize, (offload, threaded): (bool, bool)) -> io::Result<Link> {
         let index = u8::try_from(index).map_err(io::Error::other)?;
         let name = format!("user{index}");
         let ours4 = Ipv4Addr::new(10, 100, index, 2).into();
         let ours6 = Ipv6Addr::new(0xfd00, 0, 0, u16::from(index), 0, 0, 0, 2).into();
-        let mut builder = Stack::builder().address(ours4, 24).device(tun(&name, index, mtu, offload)?);
+        let mut builder = Stack::builder().address(ours4, 24).device(tun(&name, index, mtu, (offload, threaded))?);
         if mtu >= 1280 {
             builder = builder.address(ours6, 64);
         }
@@ -130,4 +136,16 @@ pub fn ping(link: &Link) -> Result<(), Failure> {
             return Ok(());
         }
     }
+}
+
+/// Whether a thread of the kernel processes what `link` sends: it bears the interface's name.
+pub fn has_napi_thread(link: &Link) -> Result<bool, Failure> {
+    let wanted = format!("napi/{}-", link.name);
+    let mut found = false;
+    for process in std::fs::read_dir("/proc")? {
+        // What is no process has no such file, and processes end at any time.
+        let name = std::fs::read_to_string(process?.path().join("comm"));
+        found |= name.is_ok_and(|name| name.starts_with(&wanted));
+    }
+    Ok(found)
 }

@@ -11,6 +11,8 @@ pub enum Subject {
     Usernet,
     /// usernet over a TUN without offload: one packet of at most 1500 bytes per system call.
     UsernetPlain,
+    /// The same with threaded NAPI: a thread of the kernel processes what usernet sends.
+    UsernetThreaded,
     /// tokio-smoltcp 0.7 over a TUN.
     Smoltcp,
     /// Two usernet stacks in one process over an in-memory link.
@@ -23,6 +25,7 @@ impl Subject {
             Subject::TokioVeth => "tokio::net, veth",
             Subject::Usernet => "usernet, TUN",
             Subject::UsernetPlain => "usernet, TUN without offload",
+            Subject::UsernetThreaded => "… and with threaded NAPI",
             Subject::Smoltcp => "tokio-smoltcp, TUN",
             Subject::UsernetPair => "usernet, pair()",
         }
@@ -88,6 +91,13 @@ impl Workload {
     pub fn subjects(self) -> &'static [Subject] {
         match self {
             Workload::Pair | Workload::Many => &[Subject::UsernetPair],
+            Workload::BulkSend | Workload::BulkReceive | Workload::PingPong | Workload::Connect => &[
+                Subject::TokioVeth,
+                Subject::Usernet,
+                Subject::UsernetPlain,
+                Subject::UsernetThreaded,
+                Subject::Smoltcp,
+            ],
             _ => &[Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::Smoltcp],
         }
     }

@@ -7,6 +7,7 @@
 mod builder;
 pub mod link;
 pub mod namespace;
+mod napi;
 mod readiness;
 mod sys;
 mod vnet;

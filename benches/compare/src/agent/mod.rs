@@ -136,8 +136,7 @@ async fn orders_end() {
 async fn measure(job: &Job) -> io::Result<Figures> {
     match job.subject {
         Subject::TokioVeth => against_peer(job, &net::Kernel { congestion: job.congestion.clone() }).await,
-        Subject::Usernet => over_usernet(job, true).await,
-        Subject::UsernetPlain => over_usernet(job, false).await,
+        Subject::Usernet | Subject::UsernetPlain | Subject::UsernetThreaded => over_usernet(job).await,
         Subject::Smoltcp => against_peer(job, &smoltcp::Smoltcp::over_tun(job.workload)?).await,
         Subject::UsernetPair if job.workload == Workload::Many => {
             many::measure(job.count, Duration::from_millis(job.millis)).await
@@ -146,8 +145,8 @@ async fn measure(job: &Job) -> io::Result<Figures> {
     }
 }
 
-async fn over_usernet(job: &Job, offload: bool) -> io::Result<Figures> {
-    let net = Usernet::over_tun(offload, job.reactor)?;
+async fn over_usernet(job: &Job) -> io::Result<Figures> {
+    let net = Usernet::over_tun(job.subject, job.reactor)?;
     let mut figures = against_peer(job, &net).await?;
     figures.extend(net.counters());
     net.end().await?;

@@ -12,7 +12,7 @@ use usernet::{DropReason, Stack, UserStream};
 
 use super::Figures;
 use crate::lab;
-use crate::plan::Reactor;
+use crate::plan::{Reactor, Subject};
 
 const BACKLOG: u32 = 4_096;
 /// About a round trip between two processes here.
@@ -70,12 +70,13 @@ impl Net for Kernel {
 pub struct Usernet(Stack);
 
 impl Usernet {
-    pub fn over_tun(offload: bool, reactor: Reactor) -> io::Result<Usernet> {
+    pub fn over_tun(subject: Subject, reactor: Reactor) -> io::Result<Usernet> {
         let tun = Tun::builder()
             .name(lab::TUN)
             .mtu(1500)
             .kernel_address(lab::TUN_KERNEL.into(), lab::PREFIX)
-            .offload(offload)
+            .offload(subject == Subject::Usernet)
+            .threaded_napi(subject == Subject::UsernetThreaded)
             .build()?;
         let mut builder = Stack::builder().address(lab::TUN_STACK, lab::PREFIX).device(tun);
         if matches!(reactor, Reactor::Thread | Reactor::BusyThread) {

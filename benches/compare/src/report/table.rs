@@ -3,7 +3,8 @@
 use super::{Machine, Sample, median};
 use crate::plan::{BASE, Better, ROWS, Row, Subject, Wanted};
 
-const SUBJECTS: [Subject; 4] = [Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::Smoltcp];
+const SUBJECTS: [Subject; 5] =
+    [Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::UsernetThreaded, Subject::Smoltcp];
 
 pub fn markdown(machine: &Machine, samples: &[Sample]) -> String {
     let mut lines = vec![header()];
