@@ -167,6 +167,8 @@ impl Plan {
         self.blackout = None;
         self.jump = None;
         self.hostile = 0;
+        // Text beyond the budget is dropped, as if the link had lost it (reliability.md A29).
+        self.memory_budget = [1 << 30; 2];
         self.mtu_change = None;
         self.router_mtu = None;
         for conn in &mut self.conns {
