@@ -236,6 +236,7 @@ impl Open {
 
     /// The reactor is being dropped: a FIN where all has been sent and taken, else a RST.
     pub(super) fn last_gasp(&mut self, cx: &mut Cx<'_>) {
+        self.owed.stop_lingering();
         let room = self.congestion.cwnd().saturating_sub(self.flight.bytes_in_flight());
         if self.unsent() > self.snd.usable().min(room) || self.pipe.recv_len() > 0 {
             self.abort(cx, ConnError::NetworkDown);

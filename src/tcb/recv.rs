@@ -126,7 +126,7 @@ impl OwedAcks {
 
     /// An ACK that the owner's answer may carry: it waits until the owner has had one pass of the runtime, no longer.
     /// RFC 9293 §3.8.6.3 allows half a second; Linux has up to 40 ms here (`tcp_rcv_synsent_state_process`: "Save one
-    /// ACK. Data will be ready"; `tcp_fin` enters pingpong mode).
+    /// ACK. Data will be ready"; `tcp_fin` enters pingpong mode) and for text whose window the owner must open.
     pub fn owe_after_owner(&mut self) {
         self.lingers = true;
     }

@@ -14,6 +14,7 @@ mod arrivals;
 mod memory;
 mod puppet;
 mod regressions;
+mod riding;
 mod transfer;
 
 const MTU: usize = 1500;

@@ -131,11 +131,12 @@ impl Open {
         self.tune_window(cx, len as usize);
         // RFC 9293 §3.8.6.3 (MUST-40, SHLD-19): at least every second full-sized segment, and within the delay.
         let full = u32::from(self.rcv.mss.max(ASSUMED_MSS));
-        if len >= 2 * full && !self.options.quickack {
-            // One packet with many segments: more of them mostly follow, and an ACK before the owner has read would tell
-            // of less room, so that a second must. Linux waits too: `__tcp_ack_snd_check` acknowledges at once only if
-            // the window need not shrink for it.
+        if (len >= 2 * full || self.owed.is_lingering()) && !self.options.quickack {
+            // One packet with many segments, or the rest behind one: more mostly follows, and an ACK before the owner has
+            // read would tell of less room, so that a second must. Linux waits too, within the delay:
+            // `__tcp_ack_snd_check` acknowledges at once only if the window need not shrink for it.
             self.owed.owe_after_owner();
+            self.timers.delayed_ack.get_or_insert(cx.now + cx.config.delayed_ack);
         } else if self.options.quickack || self.rcv.unacked >= 2 * full {
             self.owed.owe_shared();
         } else if self.timers.delayed_ack.is_none() {

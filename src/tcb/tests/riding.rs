@@ -1,0 +1,47 @@
+//! ACKs that wait until the owner has had one pass.
+
+use super::puppet::{Puppet, plain};
+use super::*;
+use crate::wire::seg;
+
+/// Without quick ACKs, and with room for large segments.
+fn receiver() -> Puppet {
+    let mut config = plain();
+    config.socket.recv_buffer = 40_000;
+    config.socket.quickack = false;
+    Puppet::established(config)
+}
+
+/// What goes out before the owner has had its pass.
+fn at_once(puppet: &mut Puppet) -> bool {
+    let now = puppet.now;
+    puppet.end.with(now, |tcb, cx| tcb.poll_transmit(cx)).is_some()
+}
+
+#[test]
+fn a_large_segment_and_the_rest_behind_it_share_an_ack_after_the_owner() {
+    let mut puppet = receiver();
+    let _ = puppet.arrive(&seg!(ack 101, seq 1, wnd 1000, len 10_000));
+    let _ = puppet.arrive(&seg!(ack 101, seq 10_001, wnd 1000, len 100));
+    assert!(!at_once(&mut puppet));
+    // Not for ever, if the owner keeps the runtime to itself.
+    assert!(puppet.end.tcb.next_deadline().is_some_and(|at| at <= puppet.now + puppet.end.config.delayed_ack));
+    assert_eq!(puppet.user().0, 10_100);
+    let acks: Vec<Segment<'_>> = puppet.sent();
+    assert_eq!(acks.iter().map(|seg| (seg.ack, seg.wnd)).collect::<Vec<_>>(), [(Seq::new(10_101), 40_000)]);
+}
+
+#[test]
+fn a_reactor_that_dies_acknowledges_what_was_read() {
+    let mut puppet = receiver();
+    puppet.end.shutdown(puppet.now);
+    puppet.sent();
+    puppet.after(&[seg!(ack 102, seq 1, wnd 1000)]);
+    assert_eq!(puppet.end.tcb.state(), State::FinWait2);
+    let _ = puppet.arrive(&seg!(ack 102, seq 1, wnd 1000, len 10_000));
+    assert_eq!(puppet.user().0, 10_000);
+    assert!(!at_once(&mut puppet));
+    let now = puppet.now;
+    puppet.end.with(now, |tcb, cx| tcb.last_gasp(cx));
+    assert!(at_once(&mut puppet));
+}
