@@ -27,6 +27,7 @@ pub struct Host {
     pub now: Instant,
     /// What came out and was not taken yet, in order.
     pub sent: Vec<Sent>,
+    orders_late: bool,
 }
 
 /// More packets than any turn of a sane engine sends: beyond it the engine spins.
@@ -42,7 +43,7 @@ impl Host {
         // Text of any length lands: all tests are tests of that too. Whenever it can, or by the rule.
         engine.set_landing(1, key % 4 != 3);
         let shared = engine.shared().clone();
-        Host { engine, shared, now: Instant::ZERO, sent: Vec::new() }
+        Host { engine, shared, now: Instant::ZERO, sent: Vec::new(), orders_late: false }
     }
 
     /// Every connection from now on starts at `iss`.
@@ -92,6 +93,11 @@ impl Host {
         self.engine.set_landing(threshold, true);
     }
 
+    /// Whether what arrived is answered before users' orders are taken.
+    pub fn take_orders_late(&mut self, late: bool) {
+        self.orders_late = late;
+    }
+
     /// The rest of a turn: orders, deadlines, transmit, wake.
     pub fn turn(&mut self) {
         self.turn_once();
@@ -106,6 +112,11 @@ impl Host {
     }
 
     fn turn_once(&mut self) {
+        if self.orders_late {
+            // The reactor takes orders first, receives then, and transmits while ACKs wait for their owners.
+            self.transmit();
+            self.engine.end_turn();
+        }
         self.engine.poll_orders(self.now);
         while self.engine.has_local() && self.engine.receive_local(self.now, 64) > 0 {}
         if self.engine.next_deadline().is_some_and(|at| at <= self.now) {

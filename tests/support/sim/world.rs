@@ -413,6 +413,7 @@ fn make_host(plan: &Plan, side: usize) -> Host {
     let mut host = Host::new(config, plan.seed.wrapping_mul(2).wrapping_add(side as u64));
     host.set_path(plan.mtu, plan.large);
     host.expect_text(!plan.seed.is_multiple_of(4));
+    host.take_orders_late(plan.seed.is_multiple_of(3));
     if let Some(iss) = plan.isn[side] {
         host.force_isn(Seq::new(iss));
     }
