@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use usernet::Stack;
 use usernet::device::Tun;
-use usernet::device::tun::namespace;
+use usernet::device::tun::namespace::{self, Namespace};
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,8 +20,13 @@ pub fn ensure(holds: bool, what: &str) -> Result<(), Failure> {
 }
 
 /// Enters a private network namespace and shows that a TUN can be made and configured there. On failure: which step.
-pub fn prepare() -> Result<(), String> {
-    namespace::enter_private().and_then(|_| namespace::probe()).map_err(|error| error.to_string())
+pub fn prepare() -> Result<Namespace, String> {
+    let entered = || {
+        let namespace = namespace::enter_private()?;
+        namespace::probe()?;
+        Ok(namespace)
+    };
+    entered().map_err(|error: io::Error| error.to_string())
 }
 
 /// Makes the kernel forward packets, in the private namespace.
@@ -138,10 +143,11 @@ pub fn ping(link: &Link) -> Result<(), Failure> {
     }
 }
 
-/// Whether a thread of the kernel processes what `link` sends: it bears the interface's name.
+/// Whether a thread of the kernel processes what `link` sends: it bears the interface's name. Where the kernel's threads
+/// cannot be seen (a process namespace of our own), the builder's word must do.
 pub fn has_napi_thread(link: &Link) -> Result<bool, Failure> {
     let wanted = format!("napi/{}-", link.name);
-    let mut found = false;
+    let mut found = std::fs::read_to_string("/proc/2/comm").map_or(true, |name| name != "kthreadd\n");
     for process in std::fs::read_dir("/proc")? {
         // What is no process has no such file, and processes end at any time.
         let name = std::fs::read_to_string(process?.path().join("comm"));

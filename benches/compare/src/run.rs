@@ -172,6 +172,7 @@ fn derived((workload, whose): (Workload, Subject), bytes: u64, peer: Found, subj
         if whose == Subject::UsernetThreaded {
             // Of three threads that worked, one is the kernel's.
             found.remove("cpu");
+            found.remove("cpu_subject");
         }
     }
     if workload == Workload::Idle {

@@ -21,6 +21,9 @@ const MIN_MTU_V6: usize = 1280;
 /// connections answer at once, and what overflows is lost.
 const TX_QUEUE_LEN: u32 = 10_000;
 
+/// Bytes that may wait for the kernel's NAPI thread, which without a bound would be as much as all windows allow.
+const NAPI_QUEUE: i32 = 4 << 20;
+
 /// Makes a [`Tun`]. Creating an interface and changing one takes the right to administer the network namespace; attaching
 /// to a persistent one that is up and that the user owns (`ip tuntap add dev NAME mode tun user USER`) takes none, as
 /// long as nothing is asked for that would change it.
@@ -80,7 +83,9 @@ impl TunBuilder {
 
     /// Whether a thread of the kernel processes what is sent (`IFF_NAPI`, threaded NAPI), in batches, instead of each of
     /// our system calls. Where both have a core, bulk without offload is one and a half to twice as fast; connecting and
-    /// short answers take longer, because that thread must wake first. Default: no. Needs `CAP_SYS_ADMIN` and Linux 5.12.
+    /// short answers take longer, because that thread must wake first. Default: no. Needs `CAP_SYS_ADMIN`, a sysfs that may
+    /// be written, and Linux 5.12; `build` fails where it cannot be had. When the last descriptor is dropped the kernel
+    /// may drop what still waits for that thread: end with [`Stack::shutdown`](crate::Stack::shutdown).
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
@@ -143,6 +148,10 @@ impl TunBuilder {
         // Always said: a persistent device keeps what its last user said.
         let flags = if offload { sys::TUN_F_CSUM | sys::TUN_F_TSO4 | sys::TUN_F_TSO6 } else { 0 };
         sys::set_offload(&fd, flags).map_err(|error| failed("setting the offload flags (TUNSETOFFLOAD)", &error))?;
+        if self.threaded_napi {
+            let set = sys::set_send_buffer(&fd, NAPI_QUEUE);
+            set.map_err(|error| failed("bounding what waits for NAPI (TUNSETSNDBUF)", &error))?;
+        }
         Ok(fd)
     }
 

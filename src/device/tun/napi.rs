@@ -7,6 +7,7 @@
 use std::io;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::failed;
@@ -18,9 +19,12 @@ pub(super) fn set_threaded(name: &str) -> io::Result<()> {
         fsconfig_create(&sysfs)?;
         let root = fsmount(&sysfs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
         let file = format!("class/net/{name}/threaded");
-        let file = rustix::fs::openat(root, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::io::write(file, b"1").map(|_| ())
+        let file = rustix::fs::openat(root, file, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&file, b"1")?;
+        let mut answer = [0];
+        rustix::io::pread(&file, &mut answer, 0)?;
+        if answer == *b"1" { Ok(()) } else { Err(Errno::OPNOTSUPP) }
     };
     let step = format!("switching {name} to threaded NAPI (needs CAP_SYS_ADMIN and Linux 5.12)");
-    switch().map_err(|error| failed(&step, &io::Error::from(error)))
+    switch().map_err(|error: Errno| failed(&step, &io::Error::from(error)))
 }

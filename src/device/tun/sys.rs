@@ -33,6 +33,7 @@ pub(super) const TUN_F_TSO4: u32 = 0x02;
 pub(super) const TUN_F_TSO6: u32 = 0x04;
 
 // <linux/if_tun.h>
+const TUNSETSNDBUF: Opcode = opcode::write::<i32>(b'T', 212);
 const TUNSETOFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
 const TUNGETIFF: Opcode = opcode::read::<u32>(b'T', 210);
 const TUNGETVNETHDRSZ: Opcode = opcode::read::<i32>(b'T', 215);
@@ -66,6 +67,13 @@ pub(super) fn set_offload(fd: impl AsFd, flags: u32) -> io::Result<()> {
     let value = usize::try_from(flags).map_err(io::Error::other)?;
     // SAFETY: TUNSETOFFLOAD takes an integer of TUN_F_* bits; unknown ones are answered with EINVAL.
     unsafe { ioctl(fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(value)) }?;
+    Ok(())
+}
+
+/// How many bytes may wait in the kernel to be processed; more are refused with EAGAIN.
+pub(super) fn set_send_buffer(fd: impl AsFd, bytes: i32) -> io::Result<()> {
+    // SAFETY: TUNSETSNDBUF reads an int from the pointer.
+    unsafe { ioctl(fd, Setter::<TUNSETSNDBUF, i32>::new(bytes)) }?;
     Ok(())
 }
 
