@@ -22,7 +22,7 @@ const MIN_MTU_V6: usize = 1280;
 const TX_QUEUE_LEN: u32 = 10_000;
 
 /// Bytes that may wait for the kernel's NAPI thread, which without a bound would be as much as all windows allow.
-const NAPI_QUEUE: i32 = 4 << 20;
+const NAPI_QUEUE: i32 = 16 << 20;
 
 /// Makes a [`Tun`]. Creating an interface and changing one takes the right to administer the network namespace; attaching
 /// to a persistent one that is up and that the user owns (`ip tuntap add dev NAME mode tun user USER`) takes none, as
