@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::link::Link;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use usernet::Stack;
 
+/// Bytes copied at a time: tokio's 8 KiB would make the system calls of the kernel's end the limit.
+const CHUNK: usize = 64 << 10;
 /// How long open connections may take to finish after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -95,7 +97,7 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let copied = match outbound {
-        Ok(mut outbound) => copy_bidirectional(&mut inbound, &mut outbound).await,
+        Ok(mut outbound) => copy_bidirectional_with_sizes(&mut inbound, &mut outbound, CHUNK, CHUNK).await,
         Err(error) => Err(error),
     };
     match copied {
