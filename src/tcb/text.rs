@@ -131,17 +131,18 @@ impl Open {
         self.tune_window(cx, len as usize);
         // RFC 9293 §3.8.6.3 (MUST-40, SHLD-19): at least every second full-sized segment, and within the delay.
         let full = u32::from(self.rcv.mss.max(ASSUMED_MSS));
-        if (len >= 2 * full || self.owed.is_lingering()) && !self.options.quickack {
-            // One packet with many segments, or the rest behind one: more mostly follows, and an ACK before the owner has
-            // read would tell of less room, so that a second must. Linux waits too, within the delay:
-            // `__tcp_ack_snd_check` acknowledges at once only if the window need not shrink for it.
-            self.owed.owe_after_owner();
-            self.timers.delayed_ack.get_or_insert(cx.now + cx.config.delayed_ack);
-        } else if self.options.quickack || self.rcv.unacked >= 2 * full {
+        // One packet with many segments, or the rest behind one: more mostly follows, and an ACK before the owner has read
+        // would tell of less room, so that a second must. Linux waits too, within the delay: `__tcp_ack_snd_check`
+        // acknowledges at once only if the window need not shrink for it.
+        let waits = len >= 2 * full || self.owed.is_lingering();
+        if self.options.quickack || (!waits && self.rcv.unacked >= 2 * full) {
             self.owed.owe_shared();
-        } else if self.timers.delayed_ack.is_none() {
-            self.timers.delayed_ack = Some(cx.now + cx.config.delayed_ack);
+            return;
         }
+        if waits {
+            self.owed.owe_after_owner();
+        }
+        self.timers.delayed_ack.get_or_insert(cx.now + cx.config.delayed_ack);
     }
 
     /// Receive window auto-tuning: the promise doubles when the peer fills half of it within two round trips and the user
