@@ -91,13 +91,7 @@ impl Workload {
     pub fn subjects(self) -> &'static [Subject] {
         match self {
             Workload::Pair | Workload::Many => &[Subject::UsernetPair],
-            Workload::BulkSend | Workload::BulkReceive | Workload::PingPong | Workload::Connect => &[
-                Subject::TokioVeth,
-                Subject::Usernet,
-                Subject::UsernetPlain,
-                Subject::UsernetThreaded,
-                Subject::Smoltcp,
-            ],
+            Workload::BulkSend | Workload::BulkReceive | Workload::PingPong | Workload::Connect => &COLUMNS,
             _ => &[Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::Smoltcp],
         }
     }
@@ -180,6 +174,10 @@ pub const ROWS: &[Row] = &[
     ),
     figure(row(Workload::Many, "accepts", ("accepting 100,000 connections, one CPU", "k/s"), Better::More), "30"),
 ];
+
+/// The columns of the table.
+pub const COLUMNS: [Subject; 5] =
+    [Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::UsernetThreaded, Subject::Smoltcp];
 
 /// What ratios refer to.
 pub const BASE: Subject = Subject::TokioVeth;

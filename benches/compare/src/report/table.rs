@@ -1,10 +1,7 @@
 //! The table, in Markdown that also reads well on a terminal.
 
 use super::{Machine, Sample, median};
-use crate::plan::{BASE, Better, ROWS, Row, Subject, Wanted};
-
-const SUBJECTS: [Subject; 5] =
-    [Subject::TokioVeth, Subject::Usernet, Subject::UsernetPlain, Subject::UsernetThreaded, Subject::Smoltcp];
+use crate::plan::{BASE, Better, COLUMNS, ROWS, Row, Subject, Wanted};
 
 pub fn markdown(machine: &Machine, samples: &[Sample]) -> String {
     let mut lines = vec![header()];
@@ -32,7 +29,7 @@ fn joined(cells: &[String], widths: &[usize]) -> String {
 
 fn header() -> Vec<String> {
     let mut cells = vec!["workload".to_owned()];
-    cells.extend(SUBJECTS.iter().map(|subject| subject.title().to_owned()));
+    cells.extend(COLUMNS.iter().map(|subject| subject.title().to_owned()));
     cells.push("wanted".to_owned());
     cells
 }
@@ -41,7 +38,7 @@ fn header() -> Vec<String> {
 fn line(samples: &[Sample], row: &Row) -> Option<Vec<String>> {
     let base = median(samples, row, BASE);
     let mut cells = vec![title(row)];
-    for subject in SUBJECTS {
+    for subject in COLUMNS {
         // The pair has no column of its own.
         let alone = row.workload.subjects() == [Subject::UsernetPair] && subject == Subject::Usernet;
         let subject = if alone { Subject::UsernetPair } else { subject };
