@@ -1,11 +1,24 @@
-//! [`Deadlines`]: which connection must be looked at next. An indexed binary heap, one entry a connection.
+//! [`Deadlines`]: which connection must be looked at next.
+//!
+//! Two heaps, because most connections of a large stack wait for something far away, the end of their idle time, and a few
+//! for something near, an acknowledgment: a message must not be sorted in among all of them and out again, past a cold
+//! cache line at each level. What is near stands in an indexed heap. What is far stands in a plain one, where an entry is
+//! not moved when its deadline is: it comes up early and is put where it belongs.
 //!
 //! O(log n) an update, O(1) when nothing changed, no allocation but growth. Called by the engine.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use crate::time::Instant;
 
 /// No place in the heap.
 const ABSENT: u32 = u32::MAX;
+/// No time at all.
+const NEVER: Instant = Instant::FAR_FUTURE;
+/// From here on a deadline is far: longer than an ACK mostly takes, shorter than anything an idle connection waits for.
+const FAR: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -13,80 +26,130 @@ struct Entry {
     slot: u32,
 }
 
+/// Where a slot stands.
+#[derive(Clone, Copy)]
+struct Standing {
+    /// Its deadline, or [`NEVER`].
+    due: Instant,
+    /// When its entry in `far` comes up, or [`NEVER`] if it has none there.
+    comes_up: Instant,
+    /// Its place in `near`, or [`ABSENT`].
+    place: u32,
+}
+
+const NOWHERE: Standing = Standing { due: NEVER, comes_up: NEVER, place: ABSENT };
+
 /// Earliest deadline first.
 #[derive(Default)]
 pub(super) struct Deadlines {
-    /// `heap[i].at <= heap[2i+1].at, heap[2i+2].at`
-    heap: Vec<Entry>,
-    /// Slot to place in the heap: `heap[place[slot]].slot == slot`, or [`ABSENT`].
-    place: Vec<u32>,
+    /// `near[i].at <= near[2i+1].at, near[2i+2].at`
+    near: Vec<Entry>,
+    /// At most one entry a slot, not after its deadline. That of the first is its deadline.
+    far: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// By slot. In `near` is who has a deadline and no entry in `far`, or one that would come up too late.
+    slots: Vec<Standing>,
 }
 
 impl Deadlines {
     /// Sets, moves or removes the deadline of a slot.
-    pub(super) fn set(&mut self, slot: u32, at: Option<Instant>) {
-        match (self.place_of(slot), at) {
-            (None, None) => {}
-            (Some(index), None) => self.remove(index),
-            (None, Some(at)) => self.insert(Entry { at, slot }),
-            (Some(index), Some(at)) => {
-                let Some(entry) = self.heap.get_mut(index) else { return };
-                if entry.at != at {
-                    entry.at = at;
-                    self.restore(index);
-                }
+    pub(super) fn set(&mut self, now: Instant, slot: u32, at: Option<Instant>) {
+        let due = at.unwrap_or(NEVER);
+        let Standing { due: before, comes_up, place } = self.standing(slot);
+        if due == before {
+            return;
+        }
+        self.update(slot, |standing| standing.due = due);
+        if comes_up > due && (comes_up != NEVER || due.since(now) < FAR) {
+            self.set_near(place, Entry { at: due, slot });
+        } else {
+            self.remove_near(place);
+            if comes_up == NEVER && due != NEVER {
+                self.push_far(slot, due);
             }
         }
+        self.tidy();
+    }
+
+    /// The slot has no deadline any more.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.set(Instant::ZERO, slot, None);
     }
 
     /// The earliest deadline.
     pub(super) fn earliest(&self) -> Option<Instant> {
-        self.heap.first().map(|entry| entry.at)
+        let near = self.near.first().map(|entry| entry.at);
+        let far = self.far.peek().map(|Reverse((at, _))| *at);
+        near.into_iter().chain(far).min()
     }
 
     /// Takes out one slot whose deadline is not after `now`.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
-        let first = *self.heap.first().filter(|entry| entry.at <= now)?;
-        self.remove(0);
-        Some(first.slot)
+        let near = self.near.first().map(|entry| (entry.at, entry.slot));
+        let far = self.far.peek().map(|Reverse(first)| *first);
+        let (_, slot) = near.into_iter().chain(far).min().filter(|(at, _)| *at <= now)?;
+        self.forget(slot);
+        Some(slot)
     }
 
-    fn place_of(&self, slot: u32) -> Option<usize> {
-        let place = *self.place.get(usize::try_from(slot).ok()?)?;
-        if place == ABSENT { None } else { usize::try_from(place).ok() }
+    fn push_far(&mut self, slot: u32, at: Instant) {
+        self.far.push(Reverse((at, slot)));
+        self.update(slot, |standing| standing.comes_up = at);
     }
 
-    fn set_place(&mut self, slot: u32, place: u32) {
+    /// Puts entries of `far` that have come up too early where they belong, until the first is in its place.
+    fn tidy(&mut self) {
+        while let Some(Reverse((at, slot))) = self.far.peek().copied() {
+            let Standing { due, place, .. } = self.standing(slot);
+            if due == at {
+                break;
+            }
+            self.far.pop();
+            self.update(slot, |standing| standing.comes_up = NEVER);
+            if due != NEVER && place == ABSENT {
+                self.push_far(slot, due);
+            }
+        }
+    }
+
+    fn standing(&self, slot: u32) -> Standing {
+        usize::try_from(slot).ok().and_then(|slot| self.slots.get(slot)).copied().unwrap_or(NOWHERE)
+    }
+
+    fn update(&mut self, slot: u32, change: impl FnOnce(&mut Standing)) {
         let Ok(slot) = usize::try_from(slot) else { return };
-        if slot >= self.place.len() {
-            self.place.resize(slot + 1, ABSENT);
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, NOWHERE);
         }
-        if let Some(entry) = self.place.get_mut(slot) {
-            *entry = place;
+        if let Some(standing) = self.slots.get_mut(slot) {
+            change(standing);
         }
     }
 
+    /// Places an entry anew, or for the first time.
+    fn set_near(&mut self, place: u32, entry: Entry) {
+        let index = index_of(place).unwrap_or(self.near.len());
+        match self.near.get_mut(index) {
+            Some(there) => *there = entry,
+            None => self.near.push(entry),
+        }
+        self.note(index);
+        self.restore(index);
+    }
+
+    fn remove_near(&mut self, place: u32) {
+        let Some(index) = index_of(place).filter(|index| *index < self.near.len()) else { return };
+        let gone = self.near.swap_remove(index);
+        self.update(gone.slot, |standing| standing.place = ABSENT);
+        self.note(index);
+        self.restore(index);
+    }
+
+    /// Notes the place of whoever stands at `index`.
     fn note(&mut self, index: usize) {
-        if let Some(entry) = self.heap.get(index) {
-            self.set_place(entry.slot, u32::try_from(index).unwrap_or(ABSENT));
+        if let Some(entry) = self.near.get(index) {
+            let place = u32::try_from(index).unwrap_or(ABSENT);
+            self.update(entry.slot, |standing| standing.place = place);
         }
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        let index = self.heap.len();
-        self.heap.push(entry);
-        self.note(index);
-        self.restore(index);
-    }
-
-    fn remove(&mut self, index: usize) {
-        if index >= self.heap.len() {
-            return;
-        }
-        let gone = self.heap.swap_remove(index);
-        self.set_place(gone.slot, ABSENT);
-        self.note(index);
-        self.restore(index);
     }
 
     /// Moves the entry at `index` up or down to where it belongs.
@@ -96,11 +159,11 @@ impl Deadlines {
     }
 
     fn at(&self, index: usize) -> Option<Instant> {
-        self.heap.get(index).map(|entry| entry.at)
+        self.near.get(index).map(|entry| entry.at)
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
+        self.near.swap(a, b);
         self.note(a);
         self.note(b);
     }
@@ -134,42 +197,82 @@ impl Deadlines {
     }
 }
 
+/// An index into `near`.
+fn index_of(place: u32) -> Option<usize> {
+    if place == ABSENT { None } else { usize::try_from(place).ok() }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
 
+    impl Deadlines {
+        fn check(&self) {
+            for (index, entry) in self.near.iter().enumerate() {
+                let Standing { due, comes_up, place } = self.standing(entry.slot);
+                assert_eq!((due, place as usize), (entry.at, index));
+                assert!(comes_up > due, "in both heaps");
+            }
+            let placed = self.slots.iter().filter(|standing| standing.place != ABSENT).count();
+            assert_eq!(placed, self.near.len());
+            let entries = self.slots.iter().filter(|standing| standing.comes_up != NEVER).count();
+            assert_eq!(entries, self.far.len());
+        }
+    }
+
     #[test]
     fn agrees_with_a_sorted_map() {
-        for seed in 0..20 {
+        for seed in 0..40 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut heap = Deadlines::default();
+            // From where nearly all deadlines are near to where nearly all are far.
+            let span = FAR * (1 << (seed % 6)) / 2;
+            let mut deadlines = Deadlines::default();
             let mut model: BTreeMap<u32, Instant> = BTreeMap::new();
-            for _ in 0..2_000 {
+            let mut now = Instant::ZERO;
+            for _ in 0..4_000 {
                 let slot = random.u32(0..64);
                 match random.u8(0..10) {
                     0..6 => {
-                        let at = Instant::from_micros(random.u64(0..1_000));
-                        heap.set(slot, Some(at));
+                        let at = now + span.mul_f64(random.f64());
+                        deadlines.set(now, slot, Some(at));
                         model.insert(slot, at);
                     }
                     6..8 => {
-                        heap.set(slot, None);
+                        deadlines.set(now, slot, None);
                         model.remove(&slot);
                     }
                     _ => {
-                        let now = Instant::from_micros(random.u64(0..300));
+                        now = now + span.mul_f64(random.f64() / 16.0);
                         let earliest = model.values().min().copied();
-                        match heap.pop_due(now) {
+                        match deadlines.pop_due(now) {
                             Some(due) => assert_eq!(model.remove(&due), earliest, "seed {seed}"),
                             None => assert!(earliest.is_none_or(|at| at > now), "seed {seed}"),
                         }
                     }
                 }
-                assert_eq!(heap.earliest(), model.values().min().copied(), "seed {seed}");
-                assert_eq!(heap.heap.len(), model.len(), "seed {seed}");
+                assert_eq!(deadlines.earliest(), model.values().min().copied(), "seed {seed}");
+                deadlines.check();
             }
+        }
+    }
+
+    /// A message on an idle connection is waited for near the root of a small heap.
+    #[test]
+    fn what_is_far_stays_where_it_is() {
+        let mut deadlines = Deadlines::default();
+        let idle = Duration::from_secs(5);
+        for slot in 0..1_000 {
+            deadlines.set(Instant::ZERO, slot, Some(Instant::ZERO + idle));
+        }
+        for round in 1..1_000 {
+            let now = Instant::from_millis(round);
+            let slot = u32::try_from(round).unwrap();
+            deadlines.set(now, slot, Some(now + Duration::from_millis(200)));
+            assert_eq!(deadlines.near.len(), 1);
+            deadlines.set(now, slot, Some(now + idle));
+            assert_eq!((deadlines.near.len(), deadlines.far.len()), (0, 1_000));
         }
     }
 }

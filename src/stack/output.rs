@@ -186,7 +186,7 @@ impl Engine {
             self.remove(slot);
             return;
         }
-        self.deadlines.set(slot, conn.tcb.next_deadline());
+        self.deadlines.set(now, slot, conn.tcb.next_deadline());
         self.count(now, slot);
     }
 

@@ -305,7 +305,7 @@ impl Engine {
     /// Forgets a connection: its tuple is free, its user is told.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(mut conn) = self.conns.remove(slot) else { return };
-        self.deadlines.set(slot, None);
+        self.deadlines.forget(slot);
         *self.counter(conn.phase) -= 1;
         if conn.orphan == Orphan::Counted {
             self.counts.orphans -= 1;
