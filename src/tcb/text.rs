@@ -129,17 +129,14 @@ impl Open {
         self.bytes_received = self.bytes_received.saturating_add(u64::from(len));
         self.rcv.unacked = self.rcv.unacked.saturating_add(len);
         self.tune_window(cx, len as usize);
-        // RFC 9293 §3.8.6.3 (MUST-40, SHLD-19): at least every second full-sized segment, and within the delay.
-        let full = u32::from(self.rcv.mss.max(ASSUMED_MSS));
-        // One packet with many segments, or the rest behind one: more mostly follows, and an ACK before the owner has read
-        // would tell of less room, so that a second must. Linux waits too, within the delay: `__tcp_ack_snd_check`
-        // acknowledges at once only if the window need not shrink for it.
-        let waits = len >= 2 * full || self.owed.is_lingering();
-        if self.options.quickack || (!waits && self.rcv.unacked >= 2 * full) {
+        if self.options.quickack {
             self.owed.owe_shared();
             return;
         }
-        if waits {
+        // RFC 9293 §3.8.6.3 (MUST-40, SHLD-19): at least every second full-sized segment, and within the delay. More mostly
+        // follows, and an ACK before the owner has read would tell of less room, so that a second must. Linux waits too,
+        // within the delay: `__tcp_ack_snd_check` acknowledges at once only if the window need not shrink for it.
+        if self.rcv.unacked >= 2 * u32::from(self.rcv.mss.max(ASSUMED_MSS)) {
             self.owed.owe_after_owner();
         }
         self.timers.delayed_ack.get_or_insert(cx.now + cx.config.delayed_ack);

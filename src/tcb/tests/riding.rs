@@ -4,7 +4,7 @@ use super::puppet::{Puppet, plain};
 use super::*;
 use crate::wire::seg;
 
-/// Without quick ACKs, and with room for large segments.
+/// Without quick ACKs.
 fn receiver() -> Puppet {
     let mut config = plain();
     config.socket.recv_buffer = 40_000;
@@ -29,6 +29,18 @@ fn a_large_segment_and_the_rest_behind_it_share_an_ack_after_the_owner() {
     assert_eq!(puppet.user().0, 10_100);
     let acks: Vec<Segment<'_>> = puppet.sent();
     assert_eq!(acks.iter().map(|seg| (seg.ack, seg.wnd)).collect::<Vec<_>>(), [(Seq::new(10_101), 40_000)]);
+}
+
+#[test]
+fn two_full_segments_share_an_ack_after_the_owner() {
+    let mut puppet = receiver();
+    for seq in [1, 1001, 2001] {
+        let _ = puppet.arrive(&seg!(ack 101, seq seq, wnd 1000, len 1000));
+        assert!(!at_once(&mut puppet));
+    }
+    assert_eq!(puppet.user().0, 3_000);
+    let acks: Vec<Segment<'_>> = puppet.sent();
+    assert_eq!(acks.iter().map(|seg| (seg.ack, seg.wnd)).collect::<Vec<_>>(), [(Seq::new(3_001), 40_000)]);
 }
 
 #[test]
