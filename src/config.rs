@@ -139,7 +139,9 @@ pub struct SocketOptions {
     /// (about 64 KiB) at least. More would gain nothing there and cost the cores' caches. A size that is set for a socket
     /// itself is used whole, and so is this one when the peer has not read for a while.
     pub send_buffer: u32,
-    /// Receive buffer in bytes, exact; fixes the window scale. 1 MiB.
+    /// Receive buffer in bytes, exact; fixes the window scale. 4 MiB, of which a connection promises what its peer fills.
+    /// Linux has up to 6 MiB (`tcp_rmem`), 32 since 6.16. No less than what a local kernel queues (`tcp_wmem`, 4 MiB): a
+    /// window that is shorter leaves the rest to be sent when our ACK comes, and on our time.
     pub recv_buffer: u32,
     /// Send small segments at once (Nagle off, RFC 9293 §3.7.4). Off.
     pub nodelay: bool,
@@ -175,7 +177,7 @@ impl Default for SocketOptions {
     fn default() -> Self {
         SocketOptions {
             send_buffer: 1 << 20,
-            recv_buffer: 1 << 20,
+            recv_buffer: 4 << 20,
             nodelay: false,
             quickack: false,
             keepalive: false,

@@ -126,8 +126,8 @@ fn reserve(options: SocketOptions, handle: Option<&Arc<Handle>>) -> Result<(User
 }
 
 impl UserSocket {
-    /// Creates a socket and reserves both buffers, 1 MiB each unless the stack says otherwise. Its family is fixed by the
-    /// first bind or connect.
+    /// Creates a socket and reserves both buffers, 1 MiB to send and 4 MiB to receive unless the stack says otherwise.
+    /// Its family is fixed by the first bind or connect.
     ///
     /// # Errors
     ///

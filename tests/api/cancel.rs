@@ -28,7 +28,7 @@ async fn connect_dropped_anywhere_gives_back_port_and_buffers() {
     // Room for one socket and four ports: what leaks is missed at once.
     let one = host(1)
         .device(left)
-        .max_reserved(5 << 19)
+        .max_reserved(6 << 20)
         .configure(|config| {
             config.ephemeral_ports = (40_000, 40_003);
             config.time_wait = Duration::from_millis(1);
