@@ -200,7 +200,7 @@ async fn tiny_buffers_carry_data() {
 
 #[tokio::test]
 async fn a_spent_reservation_is_out_of_memory_and_comes_back() {
-    let stack = host(1).max_reserved(11 << 20).build().unwrap();
+    let stack = host(1).max_reserved(13 << 20).build().unwrap();
     let one = stack.socket().unwrap();
     let two = stack.socket().unwrap();
     let error = stack.socket().unwrap_err();
