@@ -17,7 +17,8 @@ pub struct StackConfig {
     pub embedded: bool,
     /// Largest IP packet in bytes. 1500, Ethernet.
     pub mtu: usize,
-    /// Address space for buffers in bytes, reserved but untouched. 1 TiB: half a million connections with default buffers.
+    /// Address space for buffers in bytes, reserved but untouched. 4 TiB: 700,000 connections with
+    /// default buffers.
     pub max_reserved: u64,
     /// Bytes resident in rings. 1 GiB. What was received and what is written can each take three quarters of it; windows
     /// stop to grow and SYNs are refused at half.
@@ -76,7 +77,7 @@ impl Default for StackConfig {
             addresses: Vec::new(),
             embedded: false,
             mtu: 1500,
-            max_reserved: 1 << 40,
+            max_reserved: 1 << 42,
             memory_budget: 1 << 30,
             max_connections: 1 << 20,
             max_half_open: 65_536,

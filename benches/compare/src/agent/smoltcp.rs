@@ -34,7 +34,7 @@ impl Smoltcp {
         let mut config = NetConfig::new(interface, address, vec![lab::TUN_KERNEL.into()]);
         if workload.is_bulk() {
             // usernet's default. Its own, 8 KiB, would make it wait for every window.
-            config.buffer_size = BufferSize { tcp_rx_size: 1 << 20, tcp_tx_size: 1 << 20, ..BufferSize::default() };
+            config.buffer_size = BufferSize { tcp_rx_size: 4 << 20, tcp_tx_size: 1 << 20, ..BufferSize::default() };
         }
         Ok(Smoltcp(Arc::new(Stack::new(Device::new()?, config))))
     }
