@@ -17,8 +17,7 @@ pub struct StackConfig {
     pub embedded: bool,
     /// Largest IP packet in bytes. 1500, Ethernet.
     pub mtu: usize,
-    /// Address space for buffers in bytes, reserved but untouched. 4 TiB: 700,000 connections with
-    /// default buffers.
+    /// Address space for buffers in bytes, reserved but untouched. 4 TiB: 700,000 connections with default buffers.
     pub max_reserved: u64,
     /// Bytes resident in rings. 1 GiB. What was received and what is written can each take three quarters of it; windows
     /// stop to grow and SYNs are refused at half.

@@ -17,6 +17,10 @@ use crate::time::Instant;
 const ABSENT: u32 = u32::MAX;
 /// No time at all.
 const NEVER: Instant = Instant::FAR_FUTURE;
+/// Entries that came up too early and are put where they belong in one step, so that no turn pays for all of them.
+const TIDIED: usize = 8;
+/// Such steps in one search for what is due.
+const STEPS: usize = 8;
 /// From here on a deadline is far: longer than an ACK mostly takes, shorter than anything an idle connection waits for.
 const FAR: Duration = Duration::from_secs(1);
 
@@ -44,7 +48,7 @@ const NOWHERE: Standing = Standing { due: NEVER, comes_up: NEVER, place: ABSENT 
 pub(super) struct Deadlines {
     /// `near[i].at <= near[2i+1].at, near[2i+2].at`
     near: Vec<Entry>,
-    /// At most one entry a slot, not after its deadline. That of the first is its deadline.
+    /// At most one entry a slot, not after its deadline.
     far: BinaryHeap<Reverse<(Instant, u32)>>,
     /// By slot. In `near` is who has a deadline and no entry in `far`, or one that would come up too late.
     slots: Vec<Standing>,
@@ -75,20 +79,28 @@ impl Deadlines {
         self.set(Instant::ZERO, slot, None);
     }
 
-    /// The earliest deadline.
+    /// No deadline is earlier. Mostly there is one at that moment.
     pub(super) fn earliest(&self) -> Option<Instant> {
         let near = self.near.first().map(|entry| entry.at);
-        let far = self.far.peek().map(|Reverse((at, _))| *at);
-        near.into_iter().chain(far).min()
+        near.into_iter().chain(self.first_far().map(|(at, _)| at)).min()
     }
 
-    /// Takes out one slot whose deadline is not after `now`.
+    /// Takes out one slot whose deadline is not after `now`. If there may be more, [`Deadlines::earliest`] says so.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+        for _ in 0..STEPS {
+            if self.first_far().is_none_or(|(at, _)| at > now) || self.tidy() {
+                break;
+            }
+        }
         let near = self.near.first().map(|entry| (entry.at, entry.slot));
-        let far = self.far.peek().map(|Reverse(first)| *first);
+        let far = self.first_far().filter(|&(at, slot)| self.standing(slot).due == at);
         let (_, slot) = near.into_iter().chain(far).min().filter(|(at, _)| *at <= now)?;
         self.forget(slot);
         Some(slot)
+    }
+
+    fn first_far(&self) -> Option<(Instant, u32)> {
+        self.far.peek().map(|Reverse(first)| *first)
     }
 
     fn push_far(&mut self, slot: u32, at: Instant) {
@@ -96,12 +108,14 @@ impl Deadlines {
         self.update(slot, |standing| standing.comes_up = at);
     }
 
-    /// Puts entries of `far` that have come up too early where they belong, until the first is in its place.
-    fn tidy(&mut self) {
-        while let Some(Reverse((at, slot))) = self.far.peek().copied() {
+    /// Puts some entries that are the first of `far` too early where they belong. Returns whether the first now is one that
+    /// is in its place.
+    fn tidy(&mut self) -> bool {
+        for _ in 0..TIDIED {
+            let Some((at, slot)) = self.first_far() else { return true };
             let Standing { due, place, .. } = self.standing(slot);
             if due == at {
-                break;
+                return true;
             }
             self.far.pop();
             self.update(slot, |standing| standing.comes_up = NEVER);
@@ -109,6 +123,7 @@ impl Deadlines {
                 self.push_far(slot, due);
             }
         }
+        false
     }
 
     fn standing(&self, slot: u32) -> Standing {
@@ -246,16 +261,43 @@ mod tests {
                     _ => {
                         now = now + span.mul_f64(random.f64() / 16.0);
                         let earliest = model.values().min().copied();
+                        // As many steps as slots are enough.
                         match deadlines.pop_due(now) {
                             Some(due) => assert_eq!(model.remove(&due), earliest, "seed {seed}"),
                             None => assert!(earliest.is_none_or(|at| at > now), "seed {seed}"),
                         }
                     }
                 }
-                assert_eq!(deadlines.earliest(), model.values().min().copied(), "seed {seed}");
+                let earliest = model.values().min().copied().unwrap_or(NEVER);
+                let told = deadlines.earliest().unwrap_or(NEVER);
+                let is_exact = deadlines.first_far().is_none_or(|(at, slot)| deadlines.standing(slot).due == at);
+                assert!(if is_exact { told == earliest } else { told <= earliest }, "seed {seed}");
                 deadlines.check();
             }
         }
+    }
+
+    #[test]
+    fn a_thousand_entries_that_came_up_too_early_are_not_moved_at_once() {
+        let mut deadlines = Deadlines::default();
+        let (first, later) = (Instant::from_millis(5_000), Instant::from_millis(9_000));
+        for slot in 0..1_000 {
+            deadlines.set(Instant::ZERO, slot, Some(first));
+        }
+        for slot in 1..1_000 {
+            deadlines.set(Instant::ZERO, slot, Some(later));
+        }
+        deadlines.set(Instant::ZERO, 1_000, Some(Instant::from_millis(10)));
+        let waiting = |deadlines: &Deadlines| deadlines.slots.iter().filter(|slot| slot.comes_up == first).count();
+        assert_eq!(waiting(&deadlines), 1_000);
+        deadlines.forget(0);
+        assert_eq!(waiting(&deadlines), 1_000 - TIDIED);
+        // What is near does not wait for them, and they are all moved in time.
+        assert_eq!(deadlines.pop_due(first), Some(1_000));
+        for _ in 0..1_000 / TIDIED {
+            assert_eq!(deadlines.pop_due(first), None);
+        }
+        assert_eq!((waiting(&deadlines), deadlines.earliest()), (0, Some(later)));
     }
 
     /// A message on an idle connection is waited for near the root of a small heap.
