@@ -17,10 +17,11 @@ pub struct StackConfig {
     pub embedded: bool,
     /// Largest IP packet in bytes. 1500, Ethernet.
     pub mtu: usize,
-    /// Address space for buffers in bytes, reserved but untouched. 4 TiB: 700,000 connections with default buffers.
+    /// Address space for buffers in bytes, reserved but untouched. 4 TiB: 700,000 connections with default buffers,
+    /// 6 MiB each.
     pub max_reserved: u64,
     /// Bytes resident in rings. 1 GiB. What was received and what is written can each take three quarters of it; windows
-    /// stop to grow and SYNs are refused at half.
+    /// stop to grow at three eighths (96 connections with 4 MiB), SYNs are refused at half.
     pub memory_budget: u64,
     /// Live connections, half-open and TIME-WAIT not counted. 1,048,576.
     pub max_connections: usize,
@@ -139,8 +140,8 @@ pub struct SocketOptions {
     /// (about 64 KiB) at least. More would gain nothing there and cost the cores' caches. A size that is set for a socket
     /// itself is used whole, and so is this one when the peer has not read for a while.
     pub send_buffer: u32,
-    /// Receive buffer in bytes, exact; fixes the window scale. 4 MiB, of which a connection promises what its peer fills.
-    /// Linux has up to 6 MiB (`tcp_rmem`), 32 since 6.16. No less than what a local kernel queues (`tcp_wmem`, 4 MiB): a
+    /// Receive buffer in bytes, exact; fixes the window scale. 4 MiB; the window begins with 64 KiB and doubles
+    /// when the peer fills half of it. Linux has up to 6 MiB (`tcp_rmem`), 32 since 6.16. No less than what a local kernel queues (`tcp_wmem`, 4 MiB): a
     /// window that is shorter leaves the rest to be sent when our ACK comes, and on our time.
     pub recv_buffer: u32,
     /// Send small segments at once (Nagle off, RFC 9293 §3.7.4). Off.

@@ -232,7 +232,7 @@ impl UserSocket {
 
     /// A snapshot of the control block: state CLOSED, and where both buffers lie.
     ///
-    #[doc = socket_example!("assert_eq!(socket.info().recv_buffer.capacity, 1 << 20);")]
+    #[doc = socket_example!("assert_eq!(socket.info().recv_buffer.capacity, 4 << 20);")]
     pub fn info(&self) -> SocketInfo {
         let inner = self.lock();
         let mut info = SocketInfo::new(inner.user.info());

@@ -120,7 +120,7 @@ impl UserSocket {
     ///
     /// None in practice; the signature is tokio's.
     ///
-    #[doc = socket_example!("assert_eq!(socket.recv_buffer_size()?, 1 << 20);")]
+    #[doc = socket_example!("assert_eq!(socket.recv_buffer_size()?, 4 << 20);")]
     pub fn recv_buffer_size(&self) -> io::Result<u32> {
         Ok(self.options().recv_buffer)
     }

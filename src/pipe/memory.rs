@@ -112,7 +112,8 @@ impl Budget {
         let eighth = self.memory_budget / 8;
         let (received, used) = (self.received.load(Ordering::Relaxed), self.used());
         let left = match demand {
-            Demand::Growth => (self.memory_budget - 4 * eighth).saturating_sub(used),
+            // Less than what is tight: windows alone must not keep new connections out.
+            Demand::Growth => (self.memory_budget - 5 * eighth).saturating_sub(used),
             Demand::Text => (self.memory_budget - 3 * eighth).saturating_sub(received),
             Demand::FirstPage => (self.memory_budget - 2 * eighth).saturating_sub(received),
         };
@@ -196,8 +197,9 @@ fn subtract(counter: &AtomicU64, bytes: u64) {
     });
 }
 
-/// What one page of a page table maps. Linux aligns to it what is a multiple of it long; then a connection that uses only
-/// the beginnings of its two buffers needs one such page. With two a message among 100,000 connections cost twice as much.
+/// What one page of a page table maps, with pages of 4 KiB. Linux with huge pages aligns to it what is a multiple of it long
+/// (6.7 and later); then a connection that uses only the beginnings of its two buffers needs one such page, if that to send is
+/// shorter than this. With two a message among 100,000 connections cost twice as much.
 const PAGE_TABLE: usize = 2 << 20;
 
 /// One of a connection's two buffers.

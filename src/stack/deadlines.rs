@@ -5,6 +5,9 @@
 //! cache line at each level. What is near stands in an indexed heap. What is far stands in a plain one, where an entry is
 //! not moved when its deadline is: it comes up early and is put where it belongs.
 //!
+//! Where keepalive is on, its entry in `far` comes up too late for the idle time, which then stands in `near`: one heap for all,
+//! as if there were no other.
+//!
 //! O(log n) an update, O(1) when nothing changed, no allocation but growth. Called by the engine.
 
 use std::cmp::Reverse;
@@ -21,8 +24,9 @@ const NEVER: Instant = Instant::FAR_FUTURE;
 const TIDIED: usize = 8;
 /// Such steps in one search for what is due.
 const STEPS: usize = 8;
-/// From here on a deadline is far: longer than an ACK mostly takes, shorter than anything an idle connection waits for.
-const FAR: Duration = Duration::from_secs(1);
+/// From here on a deadline is far: longer than an ACK mostly takes, that of a SYN too (1 s), shorter than the silence after
+/// which a connection is idle (5 s).
+const FAR: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -48,8 +52,10 @@ const NOWHERE: Standing = Standing { due: NEVER, comes_up: NEVER, place: ABSENT 
 pub(super) struct Deadlines {
     /// `near[i].at <= near[2i+1].at, near[2i+2].at`
     near: Vec<Entry>,
-    /// At most one entry a slot, not after its deadline.
+    /// At most one entry a slot; of one that is not in `near`, not after its deadline.
     far: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// As of the last call that told it.
+    now: Instant,
     /// By slot. In `near` is who has a deadline and no entry in `far`, or one that would come up too late.
     slots: Vec<Standing>,
 }
@@ -57,26 +63,18 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// Sets, moves or removes the deadline of a slot.
     pub(super) fn set(&mut self, now: Instant, slot: u32, at: Option<Instant>) {
+        self.now = now;
         let due = at.unwrap_or(NEVER);
-        let Standing { due: before, comes_up, place } = self.standing(slot);
-        if due == before {
-            return;
+        if due != self.standing(slot).due {
+            self.update(slot, |standing| standing.due = due);
+            self.place(slot);
+            self.tidy();
         }
-        self.update(slot, |standing| standing.due = due);
-        if comes_up > due && (comes_up != NEVER || due.since(now) < FAR) {
-            self.set_near(place, Entry { at: due, slot });
-        } else {
-            self.remove_near(place);
-            if comes_up == NEVER && due != NEVER {
-                self.push_far(slot, due);
-            }
-        }
-        self.tidy();
     }
 
     /// The slot has no deadline any more.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.set(Instant::ZERO, slot, None);
+        self.set(self.now, slot, None);
     }
 
     /// No deadline is earlier. Mostly there is one at that moment.
@@ -87,6 +85,7 @@ impl Deadlines {
 
     /// Takes out one slot whose deadline is not after `now`. If there may be more, [`Deadlines::earliest`] says so.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+        self.now = now;
         for _ in 0..STEPS {
             if self.first_far().is_none_or(|(at, _)| at > now) || self.tidy() {
                 break;
@@ -103,9 +102,18 @@ impl Deadlines {
         self.far.peek().map(|Reverse(first)| *first)
     }
 
-    fn push_far(&mut self, slot: u32, at: Instant) {
-        self.far.push(Reverse((at, slot)));
-        self.update(slot, |standing| standing.comes_up = at);
+    /// Puts a slot whose deadline has changed where it belongs.
+    fn place(&mut self, slot: u32) {
+        let Standing { due, comes_up, place } = self.standing(slot);
+        if comes_up > due && (comes_up != NEVER || due.since(self.now) < FAR) {
+            self.set_near(place, Entry { at: due, slot });
+            return;
+        }
+        self.remove_near(place);
+        if comes_up == NEVER && due != NEVER {
+            self.far.push(Reverse((due, slot)));
+            self.update(slot, |standing| standing.comes_up = due);
+        }
     }
 
     /// Puts some entries that are the first of `far` too early where they belong. Returns whether the first now is one that
@@ -113,15 +121,12 @@ impl Deadlines {
     fn tidy(&mut self) -> bool {
         for _ in 0..TIDIED {
             let Some((at, slot)) = self.first_far() else { return true };
-            let Standing { due, place, .. } = self.standing(slot);
-            if due == at {
+            if self.standing(slot).due == at {
                 return true;
             }
             self.far.pop();
             self.update(slot, |standing| standing.comes_up = NEVER);
-            if due != NEVER && place == ABSENT {
-                self.push_far(slot, due);
-            }
+            self.place(slot);
         }
         false
     }

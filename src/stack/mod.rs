@@ -209,7 +209,7 @@ impl Engine {
         !self.lingering.is_empty()
     }
 
-    /// The earliest moment at which [`Engine::on_deadlines`] has something to do.
+    /// The earliest moment at which [`Engine::on_deadlines`] may have something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.earliest()
     }

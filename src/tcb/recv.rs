@@ -151,6 +151,11 @@ impl OwedAcks {
         self.earlier.1 > 0 || self.current.1 > 0
     }
 
+    /// Whether an ACK for segments in order is owed, now or after the owner, and none of its own at `nxt`.
+    pub fn is_only_shared(&self, nxt: Seq) -> bool {
+        (self.shared || self.lingers) && (self.current.0 != nxt || self.current.1 == 0)
+    }
+
     /// Takes the next duplicate: the acknowledgment number it carries. Never later than `nxt`.
     pub fn take_duplicate(&mut self, nxt: Seq) -> Option<Seq> {
         let slot = if self.earlier.1 > 0 { &mut self.earlier } else { &mut self.current };

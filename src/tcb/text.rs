@@ -116,6 +116,10 @@ impl Open {
             let further = self.rcv.assembler.advance(end);
             self.on_text_in_order(cx, end.saturating_add(further));
         }
+        if offset > 0 && self.rcv.acked != self.rcv.nxt && self.owed.is_only_shared(self.rcv.nxt) {
+            // To the peer the first ACK with a number is a new one, and it counts duplicates.
+            self.owed.owe(self.rcv.nxt);
+        }
         if offset > 0 || self.rcv.fin != Some(self.rcv.nxt) {
             self.owed.owe(self.rcv.nxt);
         }
@@ -133,9 +137,9 @@ impl Open {
             self.owed.owe_shared();
             return;
         }
-        // RFC 9293 §3.8.6.3 (MUST-40, SHLD-19): at least every second full-sized segment, and within the delay. More mostly
-        // follows, and an ACK before the owner has read would tell of less room, so that a second must. Linux waits too,
-        // within the delay: `__tcp_ack_snd_check` acknowledges at once only if the window need not shrink for it.
+        // RFC 9293 §3.8.6.3 (MUST-40): within the delay. Deviates from SHLD-19, an ACK for every second full-sized segment:
+        // one that left before the owner has read would tell of less room, so that a second must follow. So it waits until
+        // the owner could. Linux waits as well where the window would shrink (`__tcp_ack_snd_check`).
         if self.rcv.unacked >= 2 * u32::from(self.rcv.mss.max(ASSUMED_MSS)) {
             self.owed.owe_after_owner();
         }
@@ -145,7 +149,8 @@ impl Open {
     /// Receive window auto-tuning: the promise doubles when the peer fills half of it within two round trips and the user
     /// keeps up (after Linux's tcp_rcv_space_adjust). Every byte is taken from the stack's budget first.
     fn tune_window(&mut self, cx: &Cx<'_>, len: usize) {
-        let capacity = self.pipe.recv_capacity();
+        // No more than the window field can say.
+        let capacity = self.pipe.recv_capacity().min(usize::from(u16::MAX) << self.rcv.wscale);
         let (since, bytes) = &mut self.rcv.measured;
         *bytes = bytes.saturating_add(len);
         if self.rcv.granted >= capacity {
@@ -156,7 +161,7 @@ impl Open {
             self.rcv.measured = (cx.now, len);
         } else if *bytes >= self.rcv.granted / 2 && self.pipe.recv_len().saturating_sub(len) <= self.rcv.granted / 2 {
             // What came just now the user could not have read yet: one large segment may fill the promise.
-            let more = self.rcv.granted.min(capacity - self.rcv.granted);
+            let more = self.rcv.granted.min(capacity.saturating_sub(self.rcv.granted));
             self.grow_promise(more);
             self.rcv.measured = (cx.now, 0);
         }

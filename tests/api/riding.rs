@@ -1,4 +1,4 @@
-//! ACKs that ride: the ACK of the handshake, that of text and that of a FIN wait until the owner has had one
+//! ACKs that ride: the ACK of the handshake, that of two full segments and that of a FIN wait until the owner has had one
 //! pass, and not longer.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -105,15 +105,17 @@ impl StackBuilder {
 
     /// Limits the bytes resident in buffers. Default: 1 GiB.
     ///
-    /// An idle connection takes none of it. When received bytes that nobody has read take half of it, receive windows stop
-    /// to grow and new connections of peers have to wait; when they take three quarters, more are dropped, for the peer to
+    /// An idle connection takes none of it. Receive windows beyond 64 KiB can take three eighths of it together. When those and
+    /// received bytes that nobody has read take half, new connections of peers have to wait; when they take three quarters,
+    /// more are dropped, for the peer to
     /// send again, and `connect` fails with `OutOfMemory`. Writers can take three quarters too, then they wait.
     pub fn memory_budget(mut self, bytes: u64) -> StackBuilder {
         self.config.memory_budget = bytes;
         self
     }
 
-    /// Limits the address space of buffers, in bytes. Default: 1 TiB.
+    /// Limits the address space of buffers, in bytes. Default: 4 TiB. What a connection reserves is rounded up to pages, from
+    /// 2 MiB on to whole multiples of 2 MiB: 6 MiB with the default sizes.
     pub fn max_reserved(mut self, bytes: u64) -> StackBuilder {
         self.config.max_reserved = bytes;
         self

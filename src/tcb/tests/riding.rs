@@ -44,6 +44,24 @@ fn two_full_segments_share_an_ack_after_the_owner() {
 }
 
 #[test]
+fn three_segments_behind_a_hole_are_three_duplicates_of_the_ack_that_waited() {
+    for owner_first in [false, true] {
+        let mut puppet = receiver();
+        for seq in [1, 1001] {
+            let _ = puppet.arrive(&seg!(ack 101, seq seq, wnd 1000, len 1000));
+        }
+        if owner_first {
+            puppet.end.tcb.stop_lingering();
+        }
+        for seq in [3001, 4001, 5001] {
+            let _ = puppet.arrive(&seg!(ack 101, seq seq, wnd 1000, len 1000));
+        }
+        let acks: Vec<Segment<'_>> = puppet.sent();
+        assert_eq!(acks.iter().map(|seg| seg.ack.raw()).collect::<Vec<_>>(), [2001; 4], "owner first: {owner_first}");
+    }
+}
+
+#[test]
 fn a_reactor_that_dies_acknowledges_what_was_read() {
     let mut puppet = receiver();
     puppet.end.shutdown(puppet.now);
