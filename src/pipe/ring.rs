@@ -322,14 +322,14 @@ impl Producer {
         self.positions().span()
     }
 
-    /// Uses the first `span` bytes of a send buffer from now on, if what is in it need not move for that; else changes
-    /// nothing. A ring that is never empty comes to it once a lap, an empty one begins anew at once.
+    /// Uses the first `span` bytes of the buffer from now on, if what is in it need not move for that and nothing waits beyond
+    /// the tail; else changes nothing. A ring that is never empty comes to it once a lap, an empty one begins anew at once.
     pub fn fit(&mut self, span: usize) {
         self.rewind();
         let span = span.clamp(1, self.capacity());
         let (old, base) = self.positions().mapping();
         let tail = self.tail();
-        if span == old || self.side != Side::Send || self.written > tail {
+        if span == old || self.written > tail {
             return;
         }
         let head = self.positions().head(Ordering::Acquire);
@@ -347,7 +347,7 @@ impl Producer {
 
     /// Bytes of a receive buffer, from its first, that may have been touched up to the tail since the last rewind.
     pub fn reach(&self) -> usize {
-        distance(self.positions().base(), self.tail()).min(self.capacity())
+        distance(self.positions().base(), self.tail()).min(self.span())
     }
 
     /// Where the ring lies and how much is in it.

@@ -175,6 +175,17 @@ impl StackEnd {
         }
     }
 
+    /// Uses `bytes` of the receive buffer, no less than was promised, if nothing in it has to move for that: text lies no
+    /// further from its first byte, and no more of it is paid for.
+    pub fn fit_recv(&mut self, bytes: usize) {
+        self.recv.fit(bytes);
+    }
+
+    /// Bytes of the receive buffer in use.
+    pub fn recv_span(&self) -> usize {
+        self.recv.span()
+    }
+
     /// Goes back to the first byte of the buffer if everything was read and no bytes wait out of order; else nothing.
     pub fn recv_rewind(&mut self) {
         self.recv.rewind();
@@ -214,7 +225,7 @@ impl StackEnd {
     /// may land: less if the budget is spent.
     pub fn cover(&mut self, end: usize) -> usize {
         let reach = self.recv.reach();
-        let needed = reach.saturating_add(end).min(self.recv.capacity());
+        let needed = reach.saturating_add(end).min(self.recv.span());
         if needed > self.covered {
             self.cover_pages(needed);
         }
@@ -229,7 +240,7 @@ impl StackEnd {
     #[cold]
     fn cover_pages(&mut self, needed: usize) {
         let pages = needed.saturating_add(PAGE - 1) / PAGE * PAGE;
-        let pages = pages.min(self.recv.capacity());
+        let pages = pages.min(self.recv.span());
         self.take(Demand::FirstPage, pages.min(PAGE).saturating_sub(self.covered));
         self.take(Demand::Text, pages.saturating_sub(self.covered));
     }
@@ -247,12 +258,12 @@ impl StackEnd {
     /// Up to where beyond RCV.NXT text may land if `covered` bytes of the buffer were paid for.
     fn landing(&self, covered: usize, reach: usize) -> usize {
         // All of it: then it does not matter how often the ring has gone round.
-        if covered >= self.recv.capacity() { self.recv.free() } else { covered.saturating_sub(reach) }
+        if covered >= self.recv.span() { self.recv.free() } else { covered.saturating_sub(reach) }
     }
 
     /// Up to where beyond RCV.NXT the budget would let text land now. Reserves nothing.
     pub fn recv_affordable(&self) -> usize {
-        if self.covered >= self.recv.capacity() {
+        if self.covered >= self.recv.span() {
             return self.recv.free();
         }
         let left = self.shared.link().map_or(usize::MAX, |link| link.budget.left_for(Demand::Text));

@@ -167,6 +167,7 @@ impl Open {
             bytes_received: 0,
         };
         open.arm_keepalive(cx.now);
+        open.pipe.fit_recv(open.ring_span());
         open.fit_send_buffer(cx);
         open
     }

@@ -151,6 +151,7 @@ impl Open {
     fn tune_window(&mut self, cx: &Cx<'_>, len: usize) {
         // No more than the window field can say.
         let capacity = self.pipe.recv_capacity().min(usize::from(u16::MAX) << self.rcv.wscale);
+        self.widen_ring();
         let (since, bytes) = &mut self.rcv.measured;
         *bytes = bytes.saturating_add(len);
         if self.rcv.granted >= capacity {
@@ -180,7 +181,22 @@ impl Open {
     /// that takes has changed.
     fn grow_promise(&mut self, more: usize) {
         self.rcv.granted += self.pipe.promise(more);
+        self.widen_ring();
         self.pipe.set_read_step(self.unread_step());
+    }
+
+    /// The ring goes round within what is granted, and what rounding the window may add: the text of a slow reader does not
+    /// wander through the whole buffer, page by page on the budget.
+    pub(super) fn ring_span(&self) -> usize {
+        (self.rcv.granted + (1 << self.rcv.wscale)).min(self.pipe.recv_capacity())
+    }
+
+    /// Never narrower: more may be promised still.
+    fn widen_ring(&mut self) {
+        let span = self.ring_span();
+        if self.pipe.recv_span() < span {
+            self.pipe.fit_recv(span);
+        }
     }
 
     /// How many bytes must still be read for the window to open by two segments or half of what is granted.

@@ -182,8 +182,12 @@ fn the_span_changes_when_nothing_need_move() {
     send_consumer.consume(8);
     send_producer.fit(0);
     assert_eq!((send_producer.span(), send_producer.write(b"xy")), (1, 1));
+    recv_producer.write_at(4, b"z");
     recv_producer.fit(4);
-    assert_eq!(recv_producer.span(), 8, "a receive buffer keeps what it has promised");
+    assert_eq!(recv_producer.span(), 8, "a byte waits beyond the tail");
+    recv_producer.discard_beyond();
+    recv_producer.fit(4);
+    assert_eq!((recv_producer.span(), recv_producer.write(b"abcdef"), recv_producer.reach()), (4, 4, 4));
 }
 
 #[cfg(not(usernet_loom))]

@@ -167,6 +167,20 @@ fn under_pressure_who_is_quiet_gives_back_even_what_came_out_of_order() {
 }
 
 #[test]
+fn a_slow_reader_does_not_wander_through_its_buffer() {
+    let budget = budget(1 << 30);
+    let mut puppet = connected(4 << 20, &budget);
+    text(&mut puppet, 1, 1_001);
+    for at in (1_001..1_000_000).step_by(1_000) {
+        // Never empty, so it never begins anew.
+        text(&mut puppet, at, at + 1_000);
+        assert_eq!(puppet.read(1_000), 1_000);
+        puppet.wait(Duration::from_millis(50));
+    }
+    assert_eq!(budget.used(), (64 << 10) + 128, "what is granted, and a unit of the window");
+}
+
+#[test]
 fn what_is_read_late_goes_back_too() {
     let budget = budget(1 << 20);
     let mut puppet = connected(1 << 20, &budget);
