@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::io::{Errno, readv, writev};
+use rustix::io::{Errno, readv, write, writev};
 
 pub use builder::TunBuilder;
 use readiness::ReadyFd;
@@ -29,6 +29,8 @@ use crate::time::Instant;
 const MAX_MTU: usize = 65_535;
 /// Most slices a received packet is scattered into.
 const MAX_SLICES: usize = 7;
+/// So many bytes, headers included, cost less to copy than it costs the kernel to walk a list of slices.
+const ONE_PIECE: usize = 2048;
 /// How long a device that was empty is not asked again unless it reports readiness.
 const ASK_AGAIN: Duration = Duration::from_micros(200);
 
@@ -140,11 +142,22 @@ impl Tun {
         let [first, second] = packet.payload;
         let header = vnet::encode(packet);
         let slices = [header.get(..self.vnet_len).unwrap_or_default(), packet.header, first, second];
+        // The driver takes a packet whole or not at all.
+        let len = self.vnet_len + packet.len();
+        if len <= ONE_PIECE {
+            let mut piece = [0; ONE_PIECE];
+            let mut rest = piece.as_mut_slice();
+            for slice in slices {
+                let (here, after) = rest.split_at_mut_checked(slice.len()).ok_or(Errno::MSGSIZE)?;
+                here.copy_from_slice(slice);
+                rest = after;
+            }
+            return write(self.fd.get(), piece.get(..len).unwrap_or_default()).map(|_| ());
+        }
         let slices = slices.map(IoSlice::new);
         // The kernel copies every slice descriptor, empty or not.
         let from = usize::from(self.vnet_len == 0);
         let to = if !second.is_empty() { 4 } else { 2 + usize::from(!first.is_empty()) };
-        // The driver takes a packet whole or not at all.
         writev(self.fd.get(), slices.get(from..to).unwrap_or_default()).map(|_| ())
     }
 
