@@ -3,9 +3,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
+use usernet::device::{PairOptions, pair_with};
 use usernet::{State, UserStream};
 
-use super::common::{connected, two_hosts, within};
+use super::common::{connected, host, two_hosts, within};
 
 #[tokio::test(start_paused = true)]
 async fn the_first_text_carries_the_ack_of_the_handshake() {
@@ -93,4 +94,21 @@ async fn a_large_segment_that_nobody_reads_is_acknowledged_at_once() {
     client.write_all(&[7; 10_000]).await.unwrap();
     all_acknowledged(&client, 10_000).await;
     assert_eq!((two.stats().packets_out - before, began.elapsed().as_nanos()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_ordinary_packets_that_is_read_costs_one_ack() {
+    let (left, right) = pair_with(PairOptions { offload: false, ..PairOptions::default() });
+    let (one, two) = (host(1).device(left).build().unwrap(), host(2).device(right).build().unwrap());
+    let (mut client, mut server) = connected(&one, &two).await;
+    tokio::task::yield_now().await;
+    let before = (one.stats().packets_out, two.stats().packets_out);
+    let reads = tokio::spawn(async move {
+        server.read_exact(&mut [0; 10_000]).await.unwrap();
+        server
+    });
+    client.write_all(&[7; 10_000]).await.unwrap();
+    let _server = within(reads).await.unwrap();
+    all_acknowledged(&client, 10_000).await;
+    assert_eq!((one.stats().packets_out - before.0, two.stats().packets_out - before.1), (7, 1));
 }
