@@ -82,10 +82,11 @@ impl TunBuilder {
     }
 
     /// Whether a thread of the kernel processes what is sent (`IFF_NAPI`, threaded NAPI), in batches, instead of each of
-    /// our system calls. Where both have a core, sending in bulk without offload is one and a half to twice as fast; connecting and
-    /// short answers take longer, because that thread must wake first. Default: no. Needs `CAP_SYS_ADMIN`, a sysfs that may
-    /// be written, and Linux 5.12; `build` fails where it cannot be had. When the last descriptor is dropped the kernel
-    /// may drop what still waits for that thread: end with [`Stack::shutdown`](crate::Stack::shutdown).
+    /// our system calls. Where both have a core, sending in bulk without offload is one and a half to twice as fast;
+    /// connecting and short answers take longer, because that thread must wake first. Default: no. Needs `CAP_SYS_ADMIN`,
+    /// a sysfs that may be written, and Linux 5.12; `build` fails where it cannot be had. When the last descriptor is
+    /// dropped the kernel may drop what still waits for that thread: end with
+    /// [`Stack::shutdown`](crate::Stack::shutdown).
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
