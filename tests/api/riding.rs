@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use usernet::device::{PairOptions, pair_with};
-use usernet::{State, UserStream};
+use usernet::{Stack, State, UserStream};
 
 use super::common::{connected, host, two_hosts, within};
 
@@ -70,10 +70,9 @@ async fn all_acknowledged(stream: &UserStream, bytes: u64) {
     panic!("{} of {bytes} bytes acknowledged", stream.info().bytes_acked);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_ack_of_a_large_segment_tells_of_what_its_reader_made_room_for() {
-    let (one, two) = two_hosts();
-    let (mut client, mut server) = connected(&one, &two).await;
+/// How many packets carry 10,000 bytes to a reader that waits for them, and how many go back.
+async fn packets_of_a_read(one: &Stack, two: &Stack) -> (u64, u64) {
+    let (mut client, mut server) = connected(one, two).await;
     tokio::task::yield_now().await;
     let before = (one.stats().packets_out, two.stats().packets_out);
     let reads = tokio::spawn(async move {
@@ -83,7 +82,13 @@ async fn the_ack_of_a_large_segment_tells_of_what_its_reader_made_room_for() {
     client.write_all(&[7; 10_000]).await.unwrap();
     let _server = within(reads).await.unwrap();
     all_acknowledged(&client, 10_000).await;
-    assert_eq!((one.stats().packets_out - before.0, two.stats().packets_out - before.1), (1, 1));
+    (one.stats().packets_out - before.0, two.stats().packets_out - before.1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ack_of_a_large_segment_tells_of_what_its_reader_made_room_for() {
+    let (one, two) = two_hosts();
+    assert_eq!(packets_of_a_read(&one, &two).await, (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,15 +105,5 @@ async fn a_large_segment_that_nobody_reads_is_acknowledged_at_once() {
 async fn a_burst_of_ordinary_packets_that_is_read_costs_one_ack() {
     let (left, right) = pair_with(PairOptions { offload: false, ..PairOptions::default() });
     let (one, two) = (host(1).device(left).build().unwrap(), host(2).device(right).build().unwrap());
-    let (mut client, mut server) = connected(&one, &two).await;
-    tokio::task::yield_now().await;
-    let before = (one.stats().packets_out, two.stats().packets_out);
-    let reads = tokio::spawn(async move {
-        server.read_exact(&mut [0; 10_000]).await.unwrap();
-        server
-    });
-    client.write_all(&[7; 10_000]).await.unwrap();
-    let _server = within(reads).await.unwrap();
-    all_acknowledged(&client, 10_000).await;
-    assert_eq!((one.stats().packets_out - before.0, two.stats().packets_out - before.1), (7, 1));
+    assert_eq!(packets_of_a_read(&one, &two).await, (7, 1));
 }
