@@ -140,9 +140,9 @@ pub struct SocketOptions {
     /// (about 64 KiB) at least. More would gain nothing there and cost the cores' caches. A size that is set for a socket
     /// itself is used whole, and so is this one when the peer has not read for a while.
     pub send_buffer: u32,
-    /// Receive buffer in bytes, exact; fixes the window scale. 4 MiB; the window begins with 64 KiB and doubles
-    /// when the peer fills half of it. Linux has up to 6 MiB (`tcp_rmem`), 32 since 6.16. No less than what a local kernel queues (`tcp_wmem`, 4 MiB): a
-    /// window that is shorter leaves the rest to be sent when our ACK comes, and on our time.
+    /// Receive buffer in bytes, exact; fixes the window scale. 4 MiB; the window begins with 64 KiB and doubles when the peer
+    /// fills half of it. Linux has up to 6 MiB (`tcp_rmem`), 32 since 6.16. No less than what a local kernel queues
+    /// (`tcp_wmem`, 4 MiB): a window that is shorter leaves the rest to be sent when our ACK comes, and on our time.
     pub recv_buffer: u32,
     /// Send small segments at once (Nagle off, RFC 9293 §3.7.4). Off.
     pub nodelay: bool,

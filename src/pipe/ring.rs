@@ -345,7 +345,8 @@ impl Producer {
         }
     }
 
-    /// Bytes of a receive buffer, from its first, that may have been touched up to the tail since the last rewind.
+    /// Bytes of a receive buffer, from its first, that may have been touched up to the tail since the last
+    /// rewind or fit.
     pub fn reach(&self) -> usize {
         distance(self.positions().base(), self.tail()).min(self.span())
     }

@@ -151,6 +151,7 @@ impl Open {
     fn tune_window(&mut self, cx: &Cx<'_>, len: usize) {
         // No more than the window field can say.
         let capacity = self.pipe.recv_capacity().min(usize::from(u16::MAX) << self.rcv.wscale);
+        // It may not have been possible when the window grew.
         self.widen_ring();
         let (since, bytes) = &mut self.rcv.measured;
         *bytes = bytes.saturating_add(len);
@@ -162,7 +163,7 @@ impl Open {
             self.rcv.measured = (cx.now, len);
         } else if *bytes >= self.rcv.granted / 2 && self.pipe.recv_len().saturating_sub(len) <= self.rcv.granted / 2 {
             // What came just now the user could not have read yet: one large segment may fill the promise.
-            let more = self.rcv.granted.min(capacity.saturating_sub(self.rcv.granted));
+            let more = self.rcv.granted.min(capacity - self.rcv.granted);
             self.grow_promise(more);
             self.rcv.measured = (cx.now, 0);
         }

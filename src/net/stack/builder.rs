@@ -105,10 +105,10 @@ impl StackBuilder {
 
     /// Limits the bytes resident in buffers. Default: 1 GiB.
     ///
-    /// An idle connection takes none of it. Receive windows beyond 64 KiB can take three eighths of it together. When those and
-    /// received bytes that nobody has read take half, new connections of peers have to wait; when they take three quarters,
-    /// more are dropped, for the peer to
-    /// send again, and `connect` fails with `OutOfMemory`. Writers can take three quarters too, then they wait.
+    /// An idle connection takes none of it. Receive windows beyond 64 KiB can take three eighths of it together. When those
+    /// and received bytes that nobody has read take half, new connections of peers have to wait; when they take three
+    /// quarters, more are dropped, for the peer to send again, and `connect` fails with `OutOfMemory`. Writers can take
+    /// three quarters too, then they wait.
     pub fn memory_budget(mut self, bytes: u64) -> StackBuilder {
         self.config.memory_budget = bytes;
         self
