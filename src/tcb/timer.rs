@@ -35,7 +35,9 @@ pub struct Timers {
 impl Timers {
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        [self.retransmit, self.delayed_ack, self.keepalive, self.lifetime, self.idle].into_iter().flatten().min()
+        let all = [self.retransmit, self.delayed_ack, self.keepalive, self.lifetime, self.idle];
+        let first = all.iter().fold(Instant::FAR_FUTURE, |first, at| first.min(at.unwrap_or(Instant::FAR_FUTURE)));
+        (first != Instant::FAR_FUTURE).then_some(first)
     }
 
     /// Takes one timer that is due, disarming it.
