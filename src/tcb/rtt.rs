@@ -17,25 +17,42 @@ const SRTT_GAIN: u32 = 8;
 /// 1/beta of RFC 6298 §2.3.
 const RTTVAR_GAIN: u32 = 4;
 
-/// SRTT, RTTVAR and RTO of one connection.
+/// SRTT, RTTVAR and RTO of one connection, in nanoseconds: every ACK asks.
 #[derive(Clone, Debug)]
 pub struct RttEstimator {
-    srtt: Option<Duration>,
-    rttvar: Duration,
-    /// RTO without back-off, within `rto_max`.
-    rto: Duration,
+    /// Meaningful once `measured`.
+    srtt: u64,
+    rttvar: u64,
+    measured: bool,
     /// Timeouts in a row: the RTO is doubled that often.
     backoff: u32,
-    min_rtt: Option<Duration>,
-    rto_min: Duration,
-    rto_max: Duration,
+    /// RTO without back-off, within `rto_max`.
+    rto: u64,
+    /// [`NO_SAMPLE`] before the first.
+    min_rtt: u64,
+    rto_min: u64,
+    rto_max: u64,
+}
+
+const NO_SAMPLE: u64 = u64::MAX;
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl RttEstimator {
     /// No sample yet: the RTO is `initial` (RFC 6298 §2.1), at most `max`.
     pub fn new(initial: Duration, min: Duration, max: Duration) -> RttEstimator {
-        let rto = initial.max(GRANULARITY).min(max);
-        RttEstimator { srtt: None, rttvar: Duration::ZERO, rto, backoff: 0, min_rtt: None, rto_min: min, rto_max: max }
+        RttEstimator {
+            srtt: 0,
+            rttvar: 0,
+            measured: false,
+            backoff: 0,
+            rto: nanos(initial.max(GRANULARITY).min(max)),
+            min_rtt: NO_SAMPLE,
+            rto_min: nanos(min.max(GRANULARITY)),
+            rto_max: nanos(max),
+        }
     }
 
     /// A round trip was measured, at most one per round trip.
@@ -48,34 +65,29 @@ impl RttEstimator {
     /// RFC 7323 §4.2 and appendix G: with timestamps every ACK is a sample, and alpha and beta must be divided by
     /// ExpectedSamples = ceil(FlightSize / (2·SMSS)), or the history would be forgotten within one round trip.
     pub fn on_sample_scaled(&mut self, rtt: Duration, expected_samples: u32) {
-        self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)).min(MAX_SAMPLE));
+        self.min_rtt = self.min_rtt.min(nanos(rtt.min(MAX_SAMPLE)));
         self.on_coarse_sample(rtt, expected_samples);
     }
 
     /// The same in whole milliseconds: too coarse for the minimum, which it could make zero.
     pub fn on_coarse_sample(&mut self, rtt: Duration, expected_samples: u32) {
-        let rtt = rtt.min(MAX_SAMPLE);
+        let rtt = nanos(rtt.min(MAX_SAMPLE));
         let samples = expected_samples.max(1);
-        let srtt = match self.srtt {
-            None => {
-                // RFC 6298 §2.2
-                self.rttvar = rtt / 2;
-                rtt
-            }
-            Some(srtt) => {
-                // RFC 6298 §2.3: RTTVAR first, from the SRTT before this sample.
-                let beta = RTTVAR_GAIN.saturating_mul(samples);
-                self.rttvar = self.rttvar - self.rttvar / beta + srtt.abs_diff(rtt) / beta;
-                let alpha = SRTT_GAIN.saturating_mul(samples);
-                srtt - srtt / alpha + rtt / alpha
-            }
-        };
-        self.srtt = Some(srtt);
+        if self.measured {
+            // RFC 6298 §2.3: RTTVAR first, from the SRTT before this sample.
+            let beta = u64::from(RTTVAR_GAIN.saturating_mul(samples));
+            self.rttvar = self.rttvar - self.rttvar / beta + self.srtt.abs_diff(rtt) / beta;
+            let alpha = u64::from(SRTT_GAIN.saturating_mul(samples));
+            self.srtt = self.srtt - self.srtt / alpha + rtt / alpha;
+        } else {
+            // RFC 6298 §2.2
+            (self.srtt, self.rttvar, self.measured) = (rtt, rtt / 2, true);
+        }
         // Deviates from RFC 6298 §2.4 (RTO of at least 1 s): as Linux does, the floor is 200 ms and stands under the
         // variance term, not under the sum (tcp_rtt_estimator keeps rttvar_us, scaled by 4, at tcp_rto_min_us or
         // above; __tcp_set_rto adds it to srtt). So a peer's delayed ACK never looks like a loss, however long the path.
-        let variance = self.rttvar.saturating_mul(4).max(GRANULARITY).max(self.rto_min);
-        self.rto = (srtt + variance).min(self.rto_max);
+        let variance = self.rttvar.saturating_mul(4).max(self.rto_min);
+        self.rto = self.srtt.saturating_add(variance).min(self.rto_max);
         // RFC 6298 §5.7 and Linux tcp_ack_update_rtt: a valid measurement ends the back-off.
         self.backoff = 0;
     }
@@ -99,15 +111,15 @@ impl RttEstimator {
     /// sample nevertheless: the reason for the rule, a path longer than the initial RTO, is measured then.
     pub fn after_syn_timeout(&mut self) {
         self.backoff = 0;
-        if self.srtt.is_none() {
-            self.rto = self.rto.max(RTO_AFTER_SYN_TIMEOUT).min(self.rto_max);
+        if !self.measured {
+            self.rto = self.rto.max(nanos(RTO_AFTER_SYN_TIMEOUT)).min(self.rto_max);
         }
     }
 
     /// The retransmission timeout, back-off included.
     pub fn rto(&self) -> Duration {
         // 2³¹ ms are beyond any maximum; the shift must not overflow after endless timeouts (smoltcp 1ee7a056).
-        self.rto.saturating_mul(1 << self.backoff.min(31)).min(self.rto_max)
+        Duration::from_nanos(self.rto.saturating_mul(1 << self.backoff.min(31)).min(self.rto_max))
     }
 
     /// Timeouts since the last reset.
@@ -116,18 +128,18 @@ impl RttEstimator {
     }
 
     /// The smoothed round-trip time, if there was a sample.
-    pub const fn srtt(&self) -> Option<Duration> {
-        self.srtt
+    pub fn srtt(&self) -> Option<Duration> {
+        self.measured.then_some(Duration::from_nanos(self.srtt))
     }
 
     /// The round-trip time variation; zero before the first sample.
     pub const fn rttvar(&self) -> Duration {
-        self.rttvar
+        Duration::from_nanos(self.rttvar)
     }
 
     /// The smallest round trip ever measured.
-    pub const fn min_rtt(&self) -> Option<Duration> {
-        self.min_rtt
+    pub fn min_rtt(&self) -> Option<Duration> {
+        (self.min_rtt != NO_SAMPLE).then_some(Duration::from_nanos(self.min_rtt))
     }
 }
 
