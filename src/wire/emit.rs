@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeader, TcpOptions};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 
 use super::checksum::Sum;
 use super::options::{MAX_OPTIONS, emit_options};
-use super::{Checksum, Flags, Header, IpInfo};
+use super::{Checksum, Header, IpInfo};
 
 /// Longest IP and TCP header: IPv6 (40) and TCP with 40 bytes of options (60).
 pub const MAX_HEADER: usize = 100;
+
+/// A TCP header without options.
+const TCP_HEADER: usize = 20;
 
 /// Where the checksum stands in a TCP header (RFC 9293 §3.1).
 pub(super) const TCP_CHECKSUM_OFFSET: u16 = 16;
@@ -27,8 +30,8 @@ const ECN: u8 = 0b11;
 /// The payload may make the IP length exceed 65,535 only by a caller's bug: the length field then saturates.
 /// Ends of different families are a caller's bug too: nothing is written and the length is 0.
 pub fn emit_tcp(out: &mut [u8; MAX_HEADER], header: &Header, payload: [&[u8]; 2], partial: bool) -> (usize, Checksum) {
-    let tcp = tcp_header(header);
-    let tcp_len = tcp.header_len();
+    let (tcp, tcp_len) = tcp_header(header);
+    let tcp = tcp.get(..tcp_len).unwrap_or_default();
     let len = payload.iter().fold(tcp_len, |len, part| len + part.len());
     let ip = IpInfo {
         src: header.local.ip(),
@@ -40,45 +43,56 @@ pub fn emit_tcp(out: &mut [u8; MAX_HEADER], header: &Header, payload: [&[u8]; 2]
     if ip_len == 0 {
         return (0, Checksum::Complete);
     }
-    let bytes = tcp.to_bytes();
-    put(out, ip_len, &bytes);
+    put(out, ip_len, tcp);
     let pseudo = Sum::pseudo(ip.src, ip.dst, IpNumber::TCP, len);
     let (value, checksum) = if partial {
         let start = u16::try_from(ip_len).unwrap_or(u16::MAX);
         (pseudo.folded(), Checksum::Partial { start, offset: TCP_CHECKSUM_OFFSET })
     } else {
         let [first, second] = payload;
-        (pseudo.add(&bytes).add(first).add(second).checksum(), Checksum::Complete)
+        (pseudo.add(tcp).add(first).add(second).checksum(), Checksum::Complete)
     };
     put(out, ip_len + usize::from(TCP_CHECKSUM_OFFSET), &value.to_be_bytes());
     (ip_len + tcp_len, checksum)
 }
 
-/// The TCP header with a checksum of zero.
-fn tcp_header(header: &Header) -> TcpHeader {
-    let flags = header.flags;
-    let mut options = [0; MAX_OPTIONS];
-    let len = emit_options(&header.options, &mut options);
-    TcpHeader {
-        source_port: header.local.port(),
-        destination_port: header.remote.port(),
-        sequence_number: header.seq.raw(),
-        acknowledgment_number: header.ack.raw(),
-        ns: false,
-        fin: flags.contains(Flags::FIN),
-        syn: flags.contains(Flags::SYN),
-        rst: flags.contains(Flags::RST),
-        psh: flags.contains(Flags::PSH),
-        ack: flags.contains(Flags::ACK),
-        urg: flags.contains(Flags::URG),
-        ece: flags.contains(Flags::ECE),
-        cwr: flags.contains(Flags::CWR),
-        window_size: header.wnd,
-        checksum: 0,
-        urgent_pointer: 0,
-        // At most 40 bytes: never an error.
-        options: options.get(..len).and_then(|options| TcpOptions::try_from_slice(options).ok()).unwrap_or_default(),
-    }
+/// The TCP header with a checksum of zero, and its length (RFC 9293 §3.1). By hand: etherparse builds it byte by byte, in
+/// five times the time, which for a small segment was an eighth of all.
+fn tcp_header(header: &Header) -> ([u8; TCP_HEADER + MAX_OPTIONS], usize) {
+    let mut bytes = [0; TCP_HEADER + MAX_OPTIONS];
+    let (fixed, options) = bytes.split_at_mut(TCP_HEADER);
+    let len = TCP_HEADER + emit_options(&header.options, options);
+    let [s0, s1, s2, s3] = header.seq.raw().to_be_bytes();
+    let [a0, a1, a2, a3] = header.ack.raw().to_be_bytes();
+    let [from0, from1] = header.local.port().to_be_bytes();
+    let [to0, to1] = header.remote.port().to_be_bytes();
+    let [wnd0, wnd1] = header.wnd.to_be_bytes();
+    // Words of four bytes, at most fifteen, in the upper half of the octet.
+    let data_offset = u8::try_from(len << 2).unwrap_or(u8::MAX);
+    let [checksum, urgent] = [0; 2];
+    fixed.copy_from_slice(&[
+        from0,
+        from1,
+        to0,
+        to1, //
+        s0,
+        s1,
+        s2,
+        s3, //
+        a0,
+        a1,
+        a2,
+        a3, //
+        data_offset,
+        header.flags.bits(),
+        wnd0,
+        wnd1, //
+        checksum,
+        checksum,
+        urgent,
+        urgent,
+    ]);
+    (bytes, len)
 }
 
 /// Writes the answer to an echo request: IP header and the four bytes of ICMP type, code and checksum; `rest` follows.

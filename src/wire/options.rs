@@ -108,7 +108,7 @@ fn blocks_that_fit(options: &Options, head: usize) -> usize {
 
 /// Writes options in Linux's order and padding (MSS, SACK-permitted, TS, WS; NOP NOP TS; NOP NOP SACK);
 /// SACK blocks that do not fit are left out from the end. Returns the bytes written.
-pub fn emit_options(options: &Options, out: &mut [u8; MAX_OPTIONS]) -> usize {
+pub fn emit_options(options: &Options, out: &mut [u8]) -> usize {
     let mut writer = Writer { out, at: 0 };
     if let Some(mss) = options.mss {
         let [high, low] = mss.to_be_bytes();
@@ -141,7 +141,7 @@ pub fn emit_options(options: &Options, out: &mut [u8; MAX_OPTIONS]) -> usize {
 
 /// Appends whole words.
 struct Writer<'a> {
-    out: &'a mut [u8; MAX_OPTIONS],
+    out: &'a mut [u8],
     at: usize,
 }
 
