@@ -148,72 +148,63 @@ impl Deadlines {
     /// Places an entry anew, or for the first time.
     fn set_near(&mut self, place: u32, entry: Entry) {
         let index = index_of(place).unwrap_or(self.near.len());
-        match self.near.get_mut(index) {
-            Some(there) => *there = entry,
-            None => self.near.push(entry),
+        if index == self.near.len() {
+            self.near.push(entry);
         }
-        self.note(index);
-        self.restore(index);
+        self.restore(index, entry);
     }
 
     fn remove_near(&mut self, place: u32) {
         let Some(index) = index_of(place).filter(|index| *index < self.near.len()) else { return };
         let gone = self.near.swap_remove(index);
         self.update(gone.slot, |standing| standing.place = ABSENT);
-        self.note(index);
-        self.restore(index);
+        if let Some(&last) = self.near.get(index) {
+            self.restore(index, last);
+        }
     }
 
-    /// Notes the place of whoever stands at `index`.
-    fn note(&mut self, index: usize) {
-        if let Some(entry) = self.near.get(index) {
+    /// Puts `entry` where it belongs, beginning with `index`, whose own entry is of no use.
+    fn restore(&mut self, index: usize, entry: Entry) {
+        let top = self.sift_up(index, entry.at);
+        let index = if top == index { self.sift_down(index, entry.at) } else { top };
+        self.put(index, entry);
+    }
+
+    fn put(&mut self, index: usize, entry: Entry) {
+        if let Some(there) = self.near.get_mut(index) {
+            *there = entry;
             let place = u32::try_from(index).unwrap_or(ABSENT);
             self.update(entry.slot, |standing| standing.place = place);
         }
     }
 
-    /// Moves the entry at `index` up or down to where it belongs.
-    fn restore(&mut self, index: usize) {
-        let index = self.sift_up(index);
-        self.sift_down(index);
-    }
-
-    fn at(&self, index: usize) -> Option<Instant> {
-        self.near.get(index).map(|entry| entry.at)
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        self.near.swap(a, b);
-        self.note(a);
-        self.note(b);
-    }
-
-    fn sift_up(&mut self, mut index: usize) -> usize {
-        while let Some(here) = self.at(index).filter(|_| index > 0) {
-            let parent = (index - 1) / 2;
-            if self.at(parent).is_none_or(|parent| parent <= here) {
-                break;
-            }
-            self.swap(parent, index);
-            index = parent;
+    /// Moves down what stands above `index` and is later than `at`. Returns the index that is free then.
+    fn sift_up(&mut self, mut index: usize, at: Instant) -> usize {
+        while index > 0 {
+            let above = (index - 1) / 2;
+            let Some(&parent) = self.near.get(above).filter(|parent| parent.at > at) else { break };
+            self.put(index, parent);
+            index = above;
         }
         index
     }
 
-    fn sift_down(&mut self, mut index: usize) {
-        while let Some(here) = self.at(index) {
+    /// Moves up what stands below `index` and is earlier than `at`. Returns the index that is free then.
+    fn sift_down(&mut self, mut index: usize, at: Instant) -> usize {
+        loop {
             let (left, right) = (2 * index + 1, 2 * index + 2);
-            let Some(left_at) = self.at(left) else { break };
-            let (child, child_at) = match self.at(right) {
-                Some(right_at) if right_at < left_at => (right, right_at),
-                _ => (left, left_at),
+            let Some(&first) = self.near.get(left) else { break };
+            let (below, child) = match self.near.get(right) {
+                Some(&second) if second.at < first.at => (right, second),
+                _ => (left, first),
             };
-            if here <= child_at {
+            if at <= child.at {
                 break;
             }
-            self.swap(index, child);
-            index = child;
+            self.put(index, child);
+            index = below;
         }
+        index
     }
 }
 
