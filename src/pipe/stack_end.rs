@@ -306,12 +306,8 @@ impl StackEnd {
     }
 
     /// The handshake is complete: the stream is writable, as in tokio. (`AcceptQueue::push` makes it readable too.)
-    pub fn on_established(&mut self, local: SocketAddr, remote: SocketAddr) {
-        {
-            let mut info = lock(&self.shared.info);
-            info.local = Some(local);
-            info.remote = Some(remote);
-        }
+    pub fn on_established(&mut self, info: ConnInfo) {
+        *lock(&self.shared.info) = info;
         self.shared.set_flags(Flags::ESTABLISHED);
         self.pending |= Ready::WRITABLE;
     }
@@ -355,11 +351,11 @@ impl StackEnd {
         self.shared.readiness.shutdown();
     }
 
-    /// Shows the user a new snapshot. Skipped if the user is copying the last one right now.
-    pub fn publish_info(&self, info: &ConnInfo) {
+    /// Brings the user's snapshot up to date, in place. Skipped if the user is copying the last one right now.
+    pub fn publish_info(&self, update: impl FnOnce(&mut ConnInfo)) {
         match self.shared.info.try_lock() {
-            Ok(mut slot) => *slot = *info,
-            Err(TryLockError::Poisoned(slot)) => *PoisonError::into_inner(slot) = *info,
+            Ok(mut info) => update(&mut info),
+            Err(TryLockError::Poisoned(info)) => update(&mut info.into_inner()),
             Err(TryLockError::WouldBlock) => {}
         }
     }

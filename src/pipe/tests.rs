@@ -79,9 +79,13 @@ fn charged_to(budget: &Arc<Budget>, send: usize, recv: usize) -> Pipe {
     let (user, mut stack) = pipe(region, SocketOptions::default());
     let bell = Doorbell::new();
     stack.adopt(ID, &bell, &budget);
-    stack.on_established(address(1), address(2));
+    stack.on_established(ends());
     stack.wake();
     Pipe { user, stack, bell, budget }
+}
+
+fn ends() -> ConnInfo {
+    ConnInfo { local: Some(address(1)), remote: Some(address(2)), ..ConnInfo::default() }
 }
 
 fn established() -> Pipe {
@@ -173,7 +177,7 @@ fn before_the_handshake_everything_would_block() {
     assert_eq!(write(&user, b"x"), BLOCKED);
     assert_eq!(peek(&user, 1), BLOCKED);
     assert_eq!((user.local_addr(), user.peer_addr()), (None, None));
-    stack.on_established(address(1), address(2));
+    stack.on_established(ends());
     assert_eq!(stack.wake(), 0);
     assert!(user.is_established());
     assert_eq!((user.local_addr(), user.peer_addr()), (Some(address(1)), Some(address(2))));
@@ -677,8 +681,8 @@ fn a_stack_keeps_a_few_mappings_only() {
 #[test]
 fn info_is_published_and_never_waits_for_the_user() {
     let mut p = established();
-    let info = ConnInfo { cwnd: 5, local: Some(address(1)), remote: Some(address(2)), ..ConnInfo::default() };
-    p.stack.publish_info(&info);
+    let info = ConnInfo { cwnd: 5, ..ends() };
+    p.stack.publish_info(|shown| shown.cwnd = 5);
     assert_eq!(write(&p.user, b"abc"), Ok(3));
     receive(&mut p.stack, b"de");
     let (seen, send, recv) = p.user.info();

@@ -89,7 +89,7 @@ pub struct Open {
 }
 
 impl Open {
-    pub(super) fn new(cx: &mut Cx<'_>, start: Synchronized, mut pipe: StackEnd) -> Open {
+    pub(super) fn new(cx: &mut Cx<'_>, start: Synchronized, pipe: StackEnd) -> Open {
         let options = pipe.options();
         let Synchronized { life, id, iss, irs, agreed, rtt, syn_lost } = start;
         let ts_len = fixed_options_len(agreed.ts_recent.is_some());
@@ -100,7 +100,6 @@ impl Open {
         let rcv_nxt = irs + 1;
         // Half of what is granted, not of the buffer: a loopback segment fills the whole first promise.
         pipe.set_read_step((2 * usize::from(mss)).min(granted / 2).max(1));
-        pipe.on_established(id.tuple.local, id.tuple.remote);
         let mut congestion = Algorithm::new(options.congestion, u32::from(mss), cx.config.initial_window);
         if syn_lost {
             congestion.on_loss(cx.now, LossEvent::Syn);
@@ -166,6 +165,8 @@ impl Open {
             bytes_acked: 0,
             bytes_received: 0,
         };
+        let facts = open.facts();
+        open.pipe.on_established(facts);
         open.arm_keepalive(cx.now);
         open.pipe.fit_recv(open.ring_span());
         open.fit_send_buffer(cx);
@@ -249,10 +250,11 @@ impl Open {
     /// The record that stays behind (RFC 9293 §3.3.2, TIME-WAIT).
     pub(super) fn enter_time_wait(&mut self, cx: &mut Cx<'_>) -> TimeWait {
         let ack_owed = !self.owed.is_empty();
-        let mut info = self.info();
-        info.state = State::TimeWait;
         self.pipe.finish();
-        self.pipe.publish_info(&info);
+        self.pipe.publish_info(|info| {
+            self.show(info);
+            info.state = State::TimeWait;
+        });
         cx.stats.wakes += u64::try_from(self.pipe.wake()).unwrap_or(0);
         let wnd = u16::try_from(self.rcv.wnd() >> self.rcv.wscale).unwrap_or(u16::MAX);
         TimeWait::new(cx, self.id, (self.snd.nxt, self.rcv.nxt, wnd), self.timestamps.map(|ts| ts.recent), ack_owed)
@@ -262,34 +264,39 @@ impl Open {
         if self.life.state() == State::Closed {
             self.pipe.finish();
         }
-        self.pipe.publish_info(&self.info());
+        self.pipe.publish_info(|info| self.show(info));
         self.pipe.wake()
     }
 
-    fn info(&self) -> ConnInfo {
+    /// What stays as it is while the connection lives.
+    fn facts(&self) -> ConnInfo {
         ConnInfo {
-            state: self.life.state(),
             iss: Some(self.snd.iss),
             irs: Some(self.rcv.irs),
-            snd_una: self.snd.una,
-            snd_nxt: self.snd.nxt,
-            snd_wnd: self.snd.wnd,
-            rcv_nxt: self.rcv.nxt,
-            rcv_wnd: self.rcv.wnd(),
             window_scale: self.scaled.then_some((self.snd.wscale, self.rcv.wscale)),
-            mss: self.snd.mss,
             timestamps: self.timestamps.is_some(),
             sack: self.sack,
-            srtt: self.rtt.srtt(),
-            rttvar: self.rtt.rttvar(),
-            rto: self.rtt.rto(),
-            cwnd: self.congestion.cwnd(),
-            ssthresh: self.congestion.ssthresh(),
-            retransmits: self.retransmits,
-            bytes_acked: self.bytes_acked,
-            bytes_received: self.bytes_received,
             ..self.id.info()
         }
+    }
+
+    /// Everything else.
+    fn show(&self, info: &mut ConnInfo) {
+        info.state = self.life.state();
+        info.snd_una = self.snd.una;
+        info.snd_nxt = self.snd.nxt;
+        info.snd_wnd = self.snd.wnd;
+        info.rcv_nxt = self.rcv.nxt;
+        info.rcv_wnd = self.rcv.wnd();
+        info.mss = self.snd.mss;
+        info.srtt = self.rtt.srtt();
+        info.rttvar = self.rtt.rttvar();
+        info.rto = self.rtt.rto();
+        info.cwnd = self.congestion.cwnd();
+        info.ssthresh = self.congestion.ssthresh();
+        info.retransmits = self.retransmits;
+        info.bytes_acked = self.bytes_acked;
+        info.bytes_received = self.bytes_received;
     }
 
     /// What must hold between calls.

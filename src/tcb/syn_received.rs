@@ -220,7 +220,7 @@ impl SynReceived {
             ..self.id.info()
         };
         self.opener.as_mut().map_or(0, |opener| {
-            opener.pipe.publish_info(&info);
+            opener.pipe.publish_info(|shown| *shown = info);
             opener.pipe.wake()
         })
     }

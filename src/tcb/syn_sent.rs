@@ -190,7 +190,7 @@ impl SynSent {
             ..self.id.info()
         };
         self.pipe.as_mut().map_or(0, |pipe| {
-            pipe.publish_info(&info);
+            pipe.publish_info(|shown| *shown = info);
             pipe.wake()
         })
     }
