@@ -4,6 +4,7 @@
 //! never copied on its way to the device; the one packet a full device refused is the reactor's to keep.
 
 use super::Engine;
+use super::demux::Conns;
 use super::reply::Reply;
 use crate::pipe::ConnId;
 use crate::tcb::Transmission;
@@ -76,6 +77,16 @@ impl Outbox {
     fn header(&self) -> &[u8] {
         self.header.get(..self.header_len).unwrap_or_default()
     }
+
+    /// The packet under way.
+    fn packet<'a>(&'a self, conns: &'a Conns) -> Option<Transmit<'a>> {
+        let payload: [&[u8]; 2] = match &self.payload {
+            Payload::Nothing => return None,
+            Payload::Copied => [&self.copy, &[]],
+            Payload::Ring(slot, transmission) => conns.get(*slot)?.tcb.payload(transmission),
+        };
+        Some(Transmit { header: self.header(), payload, offload: self.offload })
+    }
 }
 
 /// Which queue of dirty connections.
@@ -99,20 +110,11 @@ impl Engine {
             let (slot, transmission) = self.next_transmission(now, Lane::Device)?;
             self.emit(slot, &transmission, self.outbox.checksum_offload);
         }
-        self.stats.packets_out += 1;
-        let bytes = self.current()?.len();
-        self.stats.bytes_out += u64::try_from(bytes).unwrap_or(0);
-        self.current()
-    }
-
-    /// The packet in the outbox.
-    fn current(&self) -> Option<Transmit<'_>> {
-        let payload: [&[u8]; 2] = match &self.outbox.payload {
-            Payload::Nothing => return None,
-            Payload::Copied => [&self.outbox.copy, &[]],
-            Payload::Ring(slot, transmission) => self.conns.get(*slot)?.tcb.payload(transmission),
-        };
-        Some(Transmit { header: self.outbox.header(), payload, offload: self.outbox.offload })
+        let Engine { stats, outbox, conns, .. } = self;
+        let packet = outbox.packet(conns)?;
+        stats.packets_out += 1;
+        stats.bytes_out += u64::try_from(packet.len()).unwrap_or(0);
+        Some(packet)
     }
 
     /// Builds the headers of a segment in the outbox.

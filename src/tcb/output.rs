@@ -39,8 +39,8 @@ impl Open {
             self.on_path(cx.path);
         }
         // RFC 5681 §4.1: after an idle RTO the old cwnd says nothing about the path.
-        let idle = self.flight.is_empty() && cx.now.since(self.last_sent) > self.rtt.rto();
-        if idle && self.unsent() > 0 {
+        let begins = self.unsent() > 0 && self.flight.is_empty();
+        if begins && cx.now.since(self.last_sent) > self.rtt.rto() {
             self.congestion.on_idle_restart(cx.now);
             self.last_sent = cx.now;
         }
