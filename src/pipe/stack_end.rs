@@ -4,10 +4,9 @@
 //! waits for the user, decides nothing about TCP: `tcb` reads, writes and acknowledges through it, `stack` adopts, takes
 //! orders and wakes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::TryLockError;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{PoisonError, TryLockError};
 
 use super::doorbell::{ConnId, Doorbell, Orders};
 use super::ring::{Consumer, Producer};

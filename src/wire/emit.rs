@@ -62,36 +62,19 @@ fn tcp_header(header: &Header) -> ([u8; TCP_HEADER + MAX_OPTIONS], usize) {
     let mut bytes = [0; TCP_HEADER + MAX_OPTIONS];
     let (fixed, options) = bytes.split_at_mut(TCP_HEADER);
     let len = TCP_HEADER + emit_options(&header.options, options);
-    let [s0, s1, s2, s3] = header.seq.raw().to_be_bytes();
-    let [a0, a1, a2, a3] = header.ack.raw().to_be_bytes();
-    let [from0, from1] = header.local.port().to_be_bytes();
-    let [to0, to1] = header.remote.port().to_be_bytes();
-    let [wnd0, wnd1] = header.wnd.to_be_bytes();
+    let ports = u32::from(header.local.port()) << 16 | u32::from(header.remote.port());
     // Words of four bytes, at most fifteen, in the upper half of the octet.
     let data_offset = u8::try_from(len << 2).unwrap_or(u8::MAX);
-    let [checksum, urgent] = [0; 2];
-    fixed.copy_from_slice(&[
-        from0,
-        from1,
-        to0,
-        to1, //
-        s0,
-        s1,
-        s2,
-        s3, //
-        a0,
-        a1,
-        a2,
-        a3, //
-        data_offset,
-        header.flags.bits(),
-        wnd0,
-        wnd1, //
-        checksum,
-        checksum,
-        urgent,
-        urgent,
-    ]);
+    let [wnd0, wnd1] = header.wnd.to_be_bytes();
+    let words = [
+        ports.to_be_bytes(),
+        header.seq.raw().to_be_bytes(),
+        header.ack.raw().to_be_bytes(),
+        [data_offset, header.flags.bits(), wnd0, wnd1],
+        // Checksum and urgent pointer.
+        [0; 4],
+    ];
+    fixed.copy_from_slice(words.as_flattened());
     (bytes, len)
 }
 
