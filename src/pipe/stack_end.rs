@@ -4,9 +4,8 @@
 //! waits for the user, decides nothing about TCP: `tcb` reads, writes and acknowledges through it, `stack` adopts, takes
 //! orders and wakes.
 
-use std::sync::Arc;
-use std::sync::TryLockError;
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, TryLockError};
 
 use super::doorbell::{ConnId, Doorbell, Orders};
 use super::ring::{Consumer, Producer};
