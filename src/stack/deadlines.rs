@@ -1,17 +1,16 @@
 //! [`Deadlines`]: which connection must be looked at next.
 //!
-//! Two heaps, because most connections of a large stack wait for something far away, the end of their idle time, and a few
-//! for something near, an acknowledgment: a message must not be sorted in among all of them and out again, past a cold
-//! cache line at each level. What is near stands in an indexed heap. What is far stands in a plain one, where an entry is
-//! not moved when its deadline is: it comes up early and is put where it belongs.
+//! In two places, because most connections of a large stack wait for something far away, the end of their idle time, and a
+//! few for something near, an acknowledgment: a message must not be sorted in among all of them and out again, past a cold
+//! cache line at each level. What is near stands in an indexed heap. What is far stands unsorted in buckets, where an entry
+//! is not moved when its deadline is: it comes up early, with its bucket, and is put where it belongs.
 //!
 //! Where keepalive is on, its entry in `far` comes up too late for the idle time, which then stands in `near`: one heap for all,
-//! as if there were no other.
+//! as if there were nothing else.
 //!
-//! O(log n) an update, O(1) when nothing changed, no allocation but growth. Called by the engine.
+//! O(log n) an update of what is near, O(1) of what is far or not changed, no allocation but growth. Called by the engine.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::time::Instant;
@@ -20,13 +19,16 @@ use crate::time::Instant;
 const ABSENT: u32 = u32::MAX;
 /// No time at all.
 const NEVER: Instant = Instant::FAR_FUTURE;
-/// Entries that came up too early and are put where they belong in one step, so that no turn pays for all of them.
-const TIDIED: usize = 8;
-/// Such steps in one search for what is due.
-const STEPS: usize = 8;
+/// Entries of buckets that have come up that are put where they belong in one search for what is due, so that no turn pays
+/// for all of them.
+const MOVED: usize = 1_024;
 /// From here on a deadline is far: longer than an ACK mostly takes, that of a SYN too (1 s), shorter than the silence after
 /// which a connection is idle (5 s).
 const FAR: Duration = Duration::from_secs(2);
+/// Microseconds of a bucket: so much earlier than its deadline an entry may come up. Less than [`FAR`].
+const BUCKET: u64 = 1 << 18;
+/// Empty buckets kept for the next ones.
+const SPARE_BUCKETS: usize = 2;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -47,13 +49,53 @@ struct Standing {
 
 const NOWHERE: Standing = Standing { due: NEVER, comes_up: NEVER, place: ABSENT };
 
+/// Slots by the time at which somebody has to look at them again.
+#[derive(Default)]
+struct Far {
+    /// None is empty.
+    buckets: BTreeMap<u64, Vec<u32>>,
+    spare: Vec<Vec<u32>>,
+}
+
+impl Far {
+    /// Returns when the slot comes up: not after `due`.
+    fn push(&mut self, slot: u32, due: Instant) -> Instant {
+        let Far { buckets, spare } = self;
+        let number = due.as_micros() / BUCKET;
+        buckets.entry(number).or_insert_with(|| spare.pop().unwrap_or_default()).push(slot);
+        beginning(number)
+    }
+
+    fn comes_up(&self) -> Option<Instant> {
+        self.buckets.first_key_value().map(|(&number, _)| beginning(number))
+    }
+
+    /// Takes out one of the slots that come up first.
+    fn pop(&mut self) -> Option<u32> {
+        let mut first = self.buckets.first_entry()?;
+        let slot = first.get_mut().pop();
+        if first.get().is_empty() {
+            let empty = first.remove();
+            if self.spare.len() < SPARE_BUCKETS {
+                self.spare.push(empty);
+            }
+        }
+        slot
+    }
+}
+
+/// When the bucket of this number comes up.
+fn beginning(number: u64) -> Instant {
+    Instant::from_micros(number.saturating_mul(BUCKET))
+}
+
 /// Earliest deadline first.
 #[derive(Default)]
 pub(super) struct Deadlines {
     /// `near[i].at <= near[2i+1].at, near[2i+2].at`
     near: Vec<Entry>,
-    /// At most one entry a slot; of one that is not in `near`, not after its deadline.
-    far: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// At most one entry a slot; that of one that is not in `near` comes up not after its deadline.
+    far: Far,
     /// As of the last call that told it.
     now: Instant,
     /// By slot. In `near` is who has a deadline and no entry in `far`, or one that would come up too late.
@@ -68,7 +110,6 @@ impl Deadlines {
         if due != self.standing(slot).due {
             self.update(slot, |standing| standing.due = due);
             self.place(slot);
-            self.tidy();
         }
     }
 
@@ -77,29 +118,23 @@ impl Deadlines {
         self.set(self.now, slot, None);
     }
 
-    /// No deadline is earlier. Mostly there is one at that moment.
+    /// No deadline is earlier; a bucket that comes up may be.
     pub(super) fn earliest(&self) -> Option<Instant> {
         let near = self.near.first().map(|entry| entry.at);
-        near.into_iter().chain(self.first_far().map(|(at, _)| at)).min()
+        near.into_iter().chain(self.far.comes_up()).min()
     }
 
     /// Takes out one slot whose deadline is not after `now`. If there may be more, [`Deadlines::earliest`] says so.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         self.now = now;
-        for _ in 0..STEPS {
-            if self.first_far().is_none_or(|(at, _)| at > now) || self.tidy() {
-                break;
-            }
+        for _ in 0..MOVED {
+            let Some(slot) = self.far.comes_up().filter(|at| *at <= now).and_then(|_| self.far.pop()) else { break };
+            self.update(slot, |standing| standing.comes_up = NEVER);
+            self.place(slot);
         }
-        let near = self.near.first().map(|entry| (entry.at, entry.slot));
-        let far = self.first_far().filter(|&(at, slot)| self.standing(slot).due == at);
-        let (_, slot) = near.into_iter().chain(far).min().filter(|(at, _)| *at <= now)?;
+        let slot = self.near.first().filter(|entry| entry.at <= now)?.slot;
         self.forget(slot);
         Some(slot)
-    }
-
-    fn first_far(&self) -> Option<(Instant, u32)> {
-        self.far.peek().map(|Reverse(first)| *first)
     }
 
     /// Puts a slot whose deadline has changed where it belongs.
@@ -111,24 +146,9 @@ impl Deadlines {
         }
         self.remove_near(place);
         if comes_up == NEVER && due != NEVER {
-            self.far.push(Reverse((due, slot)));
-            self.update(slot, |standing| standing.comes_up = due);
+            let comes_up = self.far.push(slot, due);
+            self.update(slot, |standing| standing.comes_up = comes_up);
         }
-    }
-
-    /// Puts some entries that are the first of `far` too early where they belong. Returns whether the first now is one that
-    /// is in its place.
-    fn tidy(&mut self) -> bool {
-        for _ in 0..TIDIED {
-            let Some((at, slot)) = self.first_far() else { return true };
-            if self.standing(slot).due == at {
-                return true;
-            }
-            self.far.pop();
-            self.update(slot, |standing| standing.comes_up = NEVER);
-            self.place(slot);
-        }
-        false
     }
 
     fn standing(&self, slot: u32) -> Standing {
@@ -229,7 +249,8 @@ mod tests {
             let placed = self.slots.iter().filter(|standing| standing.place != ABSENT).count();
             assert_eq!(placed, self.near.len());
             let entries = self.slots.iter().filter(|standing| standing.comes_up != NEVER).count();
-            assert_eq!(entries, self.far.len());
+            assert_eq!(entries, self.far.buckets.values().map(Vec::len).sum());
+            assert!(self.far.buckets.values().all(|bucket| !bucket.is_empty()));
         }
     }
 
@@ -266,7 +287,7 @@ mod tests {
                 }
                 let earliest = model.values().min().copied().unwrap_or(NEVER);
                 let told = deadlines.earliest().unwrap_or(NEVER);
-                let is_exact = deadlines.first_far().is_none_or(|(at, slot)| deadlines.standing(slot).due == at);
+                let is_exact = deadlines.far.comes_up().is_none_or(|at| at > earliest);
                 assert!(if is_exact { told == earliest } else { told <= earliest }, "seed {seed}");
                 deadlines.check();
             }
@@ -274,26 +295,28 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_entries_that_came_up_too_early_are_not_moved_at_once() {
+    fn thousands_of_entries_that_come_up_too_early_are_not_moved_at_once() {
+        const SLOTS: u32 = 10_000;
+        const WAITING: usize = SLOTS as usize;
         let mut deadlines = Deadlines::default();
         let (first, later) = (Instant::from_millis(5_000), Instant::from_millis(9_000));
-        for slot in 0..1_000 {
+        for slot in 0..SLOTS {
             deadlines.set(Instant::ZERO, slot, Some(first));
         }
-        for slot in 1..1_000 {
+        for slot in 1..SLOTS {
             deadlines.set(Instant::ZERO, slot, Some(later));
         }
-        deadlines.set(Instant::ZERO, 1_000, Some(Instant::from_millis(10)));
-        let waiting = |deadlines: &Deadlines| deadlines.slots.iter().filter(|slot| slot.comes_up == first).count();
-        assert_eq!(waiting(&deadlines), 1_000);
-        deadlines.forget(0);
-        assert_eq!(waiting(&deadlines), 1_000 - TIDIED);
+        deadlines.set(Instant::ZERO, SLOTS, Some(Instant::from_millis(10)));
+        let comes_up = deadlines.standing(0).comes_up;
+        assert!(comes_up <= first && first.since(comes_up) < Duration::from_micros(BUCKET));
+        let waiting = |deadlines: &Deadlines| deadlines.slots.iter().filter(|slot| slot.comes_up == comes_up).count();
+        assert_eq!(waiting(&deadlines), WAITING);
         // What is near does not wait for them, and they are all moved in time.
-        assert_eq!(deadlines.pop_due(first), Some(1_000));
-        for _ in 0..1_000 / TIDIED {
-            assert_eq!(deadlines.pop_due(first), None);
-        }
-        assert_eq!((waiting(&deadlines), deadlines.earliest()), (0, Some(later)));
+        assert_eq!((deadlines.pop_due(first), waiting(&deadlines)), (Some(SLOTS), WAITING - MOVED));
+        assert_eq!(deadlines.earliest(), Some(comes_up));
+        let found: Vec<u32> = (0..WAITING / MOVED).filter_map(|_| deadlines.pop_due(first)).collect();
+        assert_eq!((found, waiting(&deadlines)), (vec![0], 0));
+        assert!(deadlines.earliest().is_some_and(|at| at > first && at <= later));
     }
 
     /// A message on an idle connection is waited for near the root of a small heap.
@@ -310,7 +333,8 @@ mod tests {
             deadlines.set(now, slot, Some(now + Duration::from_millis(200)));
             assert_eq!(deadlines.near.len(), 1);
             deadlines.set(now, slot, Some(now + idle));
-            assert_eq!((deadlines.near.len(), deadlines.far.len()), (0, 1_000));
+            assert_eq!(deadlines.near.len(), 0);
+            deadlines.check();
         }
     }
 }
