@@ -2,10 +2,11 @@
 //!
 //! Knows nothing of what a control block does. Called by the engine only.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::keys::{Domain, KeyedState, Secrets};
@@ -153,7 +154,9 @@ impl Conn {
 /// Every connection of a stack.
 pub(super) struct Conns {
     slab: Slab<Conn>,
-    by_key: HashMap<Key, u32, KeyedState>,
+    /// Slots by the hash of their connection's key.
+    by_key: HashTable<u32>,
+    hashing: KeyedState,
     /// Grows with every insertion, so that an id of a dead connection never names a new one.
     generation: u32,
 }
@@ -161,8 +164,8 @@ pub(super) struct Conns {
 impl Conns {
     /// An empty table.
     pub(super) fn new(secrets: &Secrets) -> Conns {
-        let state = KeyedState::new(secrets, Domain::Demux);
-        Conns { slab: Slab::new(), by_key: HashMap::with_hasher(state), generation: 0 }
+        let hashing = KeyedState::new(secrets, Domain::Demux);
+        Conns { slab: Slab::new(), by_key: HashTable::new(), hashing, generation: 0 }
     }
 
     /// Adds a connection that `make` builds, knowing its id. The caller has made sure that the key is free.
@@ -172,13 +175,15 @@ impl Conns {
         let index = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         let id = ConnId { index, generation: self.generation };
         entry.insert(make(id));
-        self.by_key.insert(key, index);
+        let Conns { slab, by_key, hashing, .. } = self;
+        let hash = |key: &Key| hashing.hash_one(key);
+        by_key.insert_unique(hash(&key), index, |&slot| key_in(slab, slot).map_or(0, hash));
         id
     }
 
     /// The slot of a 4-tuple.
     pub(super) fn find(&self, key: &Key) -> Option<u32> {
-        self.by_key.get(key).copied()
+        self.by_key.find(self.hashing.hash_one(key), |&slot| key_in(&self.slab, slot) == Some(key)).copied()
     }
 
     /// The slot of an id, if that connection still lives.
@@ -199,7 +204,9 @@ impl Conns {
     /// Takes a connection out of both tables.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Conn> {
         let conn = self.slab.try_remove(usize::try_from(slot).ok()?)?;
-        self.by_key.remove(&conn.key);
+        if let Ok(entry) = self.by_key.find_entry(self.hashing.hash_one(conn.key), |&of| of == slot) {
+            entry.remove();
+        }
         Some(conn)
     }
 
@@ -212,6 +219,10 @@ impl Conns {
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter().filter_map(|(slot, conn)| Some((u32::try_from(slot).ok()?, conn)))
     }
+}
+
+fn key_in(slab: &Slab<Conn>, slot: u32) -> Option<&Key> {
+    slab.get(usize::try_from(slot).ok()?).map(|conn| &conn.key)
 }
 
 /// Connections by age, for a table that evicts its oldest. Ids of connections that left are skipped and, when they
