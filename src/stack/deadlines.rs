@@ -8,7 +8,8 @@
 //! Where keepalive is on, its entry in `far` comes up too late for the idle time, which then stands in `near`: one heap for all,
 //! as if there were nothing else.
 //!
-//! O(log n) an update of what is near, O(1) of what is far or not changed, no allocation but growth. Called by the engine.
+//! O(log n) an update of what is near or of a bucket's beginning, O(1) else; allocates when it grows, and for a bucket now and
+//! then. Called by the engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,16 +20,14 @@ use crate::time::Instant;
 const ABSENT: u32 = u32::MAX;
 /// No time at all.
 const NEVER: Instant = Instant::FAR_FUTURE;
-/// Entries of buckets that have come up that are put where they belong in one search for what is due, so that no turn pays
-/// for all of them.
+/// Entries of buckets that have come up that are put where they belong in one turn.
 const MOVED: usize = 1_024;
 /// From here on a deadline is far: longer than an ACK mostly takes, that of a SYN too (1 s), shorter than the silence after
 /// which a connection is idle (5 s).
 const FAR: Duration = Duration::from_secs(2);
-/// Microseconds of a bucket: so much earlier than its deadline an entry may come up. Less than [`FAR`].
+/// Microseconds of a bucket: so much earlier than its deadline an entry may come up, and be near from then on. Less than
+/// [`FAR`].
 const BUCKET: u64 = 1 << 18;
-/// Empty buckets kept for the next ones.
-const SPARE_BUCKETS: usize = 2;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -45,44 +44,11 @@ struct Standing {
     comes_up: Instant,
     /// Its place in `near`, or [`ABSENT`].
     place: u32,
+    /// The slot behind it in its bucket, or [`ABSENT`].
+    next: u32,
 }
 
-const NOWHERE: Standing = Standing { due: NEVER, comes_up: NEVER, place: ABSENT };
-
-/// Slots by the time at which somebody has to look at them again.
-#[derive(Default)]
-struct Far {
-    /// None is empty.
-    buckets: BTreeMap<u64, Vec<u32>>,
-    spare: Vec<Vec<u32>>,
-}
-
-impl Far {
-    /// Returns when the slot comes up: not after `due`.
-    fn push(&mut self, slot: u32, due: Instant) -> Instant {
-        let Far { buckets, spare } = self;
-        let number = due.as_micros() / BUCKET;
-        buckets.entry(number).or_insert_with(|| spare.pop().unwrap_or_default()).push(slot);
-        beginning(number)
-    }
-
-    fn comes_up(&self) -> Option<Instant> {
-        self.buckets.first_key_value().map(|(&number, _)| beginning(number))
-    }
-
-    /// Takes out one of the slots that come up first.
-    fn pop(&mut self) -> Option<u32> {
-        let mut first = self.buckets.first_entry()?;
-        let slot = first.get_mut().pop();
-        if first.get().is_empty() {
-            let empty = first.remove();
-            if self.spare.len() < SPARE_BUCKETS {
-                self.spare.push(empty);
-            }
-        }
-        slot
-    }
-}
+const NOWHERE: Standing = Standing { due: NEVER, comes_up: NEVER, place: ABSENT, next: ABSENT };
 
 /// When the bucket of this number comes up.
 fn beginning(number: u64) -> Instant {
@@ -94,8 +60,9 @@ fn beginning(number: u64) -> Instant {
 pub(super) struct Deadlines {
     /// `near[i].at <= near[2i+1].at, near[2i+2].at`
     near: Vec<Entry>,
-    /// At most one entry a slot; that of one that is not in `near` comes up not after its deadline.
-    far: Far,
+    /// The first slot of each bucket, by its number. A slot is in one at most; that of one that is not in `near` comes up not
+    /// after its deadline.
+    far: BTreeMap<u64, u32>,
     /// As of the last call that told it.
     now: Instant,
     /// By slot. In `near` is who has a deadline and no entry in `far`, or one that would come up too late.
@@ -121,33 +88,62 @@ impl Deadlines {
     /// No deadline is earlier; a bucket that comes up may be.
     pub(super) fn earliest(&self) -> Option<Instant> {
         let near = self.near.first().map(|entry| entry.at);
-        near.into_iter().chain(self.far.comes_up()).min()
+        near.into_iter().chain(self.next_bucket()).min()
     }
 
-    /// Takes out one slot whose deadline is not after `now`. If there may be more, [`Deadlines::earliest`] says so.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+    /// Puts where they belong entries whose bucket has come up: once a turn, before [`Deadlines::pop_due`]. A turn does not pay
+    /// for all of them; while there are more, [`Deadlines::earliest`] is not after `now`.
+    pub(super) fn come_up(&mut self, now: Instant) {
         self.now = now;
         for _ in 0..MOVED {
-            let Some(slot) = self.far.comes_up().filter(|at| *at <= now).and_then(|_| self.far.pop()) else { break };
-            self.update(slot, |standing| standing.comes_up = NEVER);
-            self.place(slot);
+            if self.next_bucket().is_none_or(|at| at > now) {
+                break;
+            }
+            if let Some(slot) = self.pop_far() {
+                self.place(slot);
+            }
         }
+    }
+
+    /// Takes out one slot whose deadline is not after `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+        self.now = now;
         let slot = self.near.first().filter(|entry| entry.at <= now)?.slot;
         self.forget(slot);
         Some(slot)
     }
 
+    fn next_bucket(&self) -> Option<Instant> {
+        self.far.first_key_value().map(|(&number, _)| beginning(number))
+    }
+
+    fn push_far(&mut self, slot: u32, due: Instant) {
+        let number = due.as_micros() / BUCKET;
+        let next = self.far.insert(number, slot).unwrap_or(ABSENT);
+        self.update(slot, |standing| (standing.comes_up, standing.next) = (beginning(number), next));
+    }
+
+    /// Takes a slot out of the first bucket.
+    fn pop_far(&mut self) -> Option<u32> {
+        let (&number, &slot) = self.far.first_key_value()?;
+        match self.standing(slot).next {
+            ABSENT => self.far.remove(&number),
+            next => self.far.insert(number, next),
+        };
+        self.update(slot, |standing| (standing.comes_up, standing.next) = (NEVER, ABSENT));
+        Some(slot)
+    }
+
     /// Puts a slot whose deadline has changed where it belongs.
     fn place(&mut self, slot: u32) {
-        let Standing { due, comes_up, place } = self.standing(slot);
+        let Standing { due, comes_up, place, .. } = self.standing(slot);
         if comes_up > due && (comes_up != NEVER || due.since(self.now) < FAR) {
             self.set_near(place, Entry { at: due, slot });
             return;
         }
         self.remove_near(place);
         if comes_up == NEVER && due != NEVER {
-            let comes_up = self.far.push(slot, due);
-            self.update(slot, |standing| standing.comes_up = comes_up);
+            self.push_far(slot, due);
         }
     }
 
@@ -242,15 +238,23 @@ mod tests {
     impl Deadlines {
         fn check(&self) {
             for (index, entry) in self.near.iter().enumerate() {
-                let Standing { due, comes_up, place } = self.standing(entry.slot);
+                let Standing { due, comes_up, place, .. } = self.standing(entry.slot);
                 assert_eq!((due, place as usize), (entry.at, index));
-                assert!(comes_up > due, "in both heaps");
+                assert!(comes_up > due, "in both places");
             }
             let placed = self.slots.iter().filter(|standing| standing.place != ABSENT).count();
             assert_eq!(placed, self.near.len());
-            let entries = self.slots.iter().filter(|standing| standing.comes_up != NEVER).count();
-            assert_eq!(entries, self.far.buckets.values().map(Vec::len).sum());
-            assert!(self.far.buckets.values().all(|bucket| !bucket.is_empty()));
+            let mut in_buckets = 0;
+            for (&number, &first) in &self.far {
+                let mut slot = first;
+                while slot != ABSENT {
+                    assert_eq!(self.standing(slot).comes_up, beginning(number));
+                    in_buckets += 1;
+                    slot = self.standing(slot).next;
+                }
+            }
+            let coming_up = self.slots.iter().filter(|standing| standing.comes_up != NEVER).count();
+            assert_eq!(in_buckets, coming_up, "in one bucket each");
         }
     }
 
@@ -278,16 +282,19 @@ mod tests {
                     _ => {
                         now = now + span.mul_f64(random.f64() / 16.0);
                         let earliest = model.values().min().copied();
-                        // As many steps as slots are enough.
+                        deadlines.come_up(now);
                         match deadlines.pop_due(now) {
                             Some(due) => assert_eq!(model.remove(&due), earliest, "seed {seed}"),
-                            None => assert!(earliest.is_none_or(|at| at > now), "seed {seed}"),
+                            None => {
+                                assert!(earliest.is_none_or(|at| at > now), "seed {seed}");
+                                assert!(deadlines.earliest().is_none_or(|at| at > now), "seed {seed}: spins");
+                            }
                         }
                     }
                 }
                 let earliest = model.values().min().copied().unwrap_or(NEVER);
                 let told = deadlines.earliest().unwrap_or(NEVER);
-                let is_exact = deadlines.far.comes_up().is_none_or(|at| at > earliest);
+                let is_exact = deadlines.next_bucket().is_none_or(|at| at > earliest);
                 assert!(if is_exact { told == earliest } else { told <= earliest }, "seed {seed}");
                 deadlines.check();
             }
@@ -311,12 +318,21 @@ mod tests {
         assert!(comes_up <= first && first.since(comes_up) < Duration::from_micros(BUCKET));
         let waiting = |deadlines: &Deadlines| deadlines.slots.iter().filter(|slot| slot.comes_up == comes_up).count();
         assert_eq!(waiting(&deadlines), WAITING);
-        // What is near does not wait for them, and they are all moved in time.
-        assert_eq!((deadlines.pop_due(first), waiting(&deadlines)), (Some(SLOTS), WAITING - MOVED));
-        assert_eq!(deadlines.earliest(), Some(comes_up));
-        let found: Vec<u32> = (0..WAITING / MOVED).filter_map(|_| deadlines.pop_due(first)).collect();
-        assert_eq!((found, waiting(&deadlines)), (vec![0], 0));
-        assert!(deadlines.earliest().is_some_and(|at| at > first && at <= later));
+        // What is near does not wait for them, however much is due, and they are all moved in time.
+        let mut turn = || {
+            deadlines.come_up(first);
+            let due: Vec<u32> = std::iter::from_fn(|| deadlines.pop_due(first)).collect();
+            deadlines.check();
+            (due, waiting(&deadlines), deadlines.earliest())
+        };
+        assert_eq!(turn(), (vec![SLOTS], WAITING - MOVED, Some(comes_up)));
+        let mut found = Vec::new();
+        for _ in 0..WAITING / MOVED {
+            found.extend(turn().0);
+        }
+        let (_, left, earliest) = turn();
+        assert_eq!((found, left), (vec![0], 0));
+        assert!(earliest.is_some_and(|at| at > first && at <= later));
     }
 
     /// A message on an idle connection is waited for near the root of a small heap.

@@ -138,7 +138,8 @@ impl Engine {
     /// Handles every deadline that is due, and memory pressure.
     pub fn on_deadlines(&mut self, now: Instant) {
         self.relieve(now);
-        // A deadline that a control block sets anew enters the heap when it has nothing more to send: this loop ends.
+        self.deadlines.come_up(now);
+        // A deadline that a control block sets anew is placed when it has nothing more to send: this loop ends.
         while let Some(slot) = self.deadlines.pop_due(now) {
             if let Some((conn, mut cx)) = self.at(now, slot) {
                 conn.tcb.on_timeout(&mut cx);
