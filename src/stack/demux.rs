@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::keys::{Domain, KeyedState, Secrets};
+use super::keys::{Domain, KeyedState, Secrets, low32};
 use crate::pipe::{ConnId, ListenerId};
 use crate::tcb::Tcb;
 use crate::wire::FourTuple;
@@ -151,11 +151,23 @@ impl Conn {
     }
 }
 
+/// Where the connection with a certain key is.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Of the key, so that a table that grows need not look at it again.
+    hash: u32,
+    slot: u32,
+}
+
+/// The hash as the table wants it: it takes its tag from the upper bits, and from the lower ones where to look.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
 /// Every connection of a stack.
 pub(super) struct Conns {
     slab: Slab<Conn>,
-    /// Slots by the hash of their connection's key.
-    by_key: HashTable<u32>,
+    by_key: HashTable<Place>,
     hashing: KeyedState,
     /// Grows with every insertion, so that an id of a dead connection never names a new one.
     generation: u32,
@@ -170,20 +182,26 @@ impl Conns {
 
     /// Adds a connection that `make` builds, knowing its id. The caller has made sure that the key is free.
     pub(super) fn insert(&mut self, key: Key, make: impl FnOnce(ConnId) -> Conn) -> ConnId {
+        debug_assert!(self.find(&key).is_none(), "two connections with one key");
+        let hash = self.hash(&key);
         let entry = self.slab.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
-        let index = u32::try_from(entry.key()).unwrap_or(u32::MAX);
-        let id = ConnId { index, generation: self.generation };
+        let slot = u32::try_from(entry.key()).unwrap_or(u32::MAX);
+        let id = ConnId { index: slot, generation: self.generation };
         entry.insert(make(id));
-        let Conns { slab, by_key, hashing, .. } = self;
-        let hash = |key: &Key| hashing.hash_one(key);
-        by_key.insert_unique(hash(&key), index, |&slot| key_in(slab, slot).map_or(0, hash));
+        self.by_key.insert_unique(spread(hash), Place { hash, slot }, |place| spread(place.hash));
         id
     }
 
     /// The slot of a 4-tuple.
     pub(super) fn find(&self, key: &Key) -> Option<u32> {
-        self.by_key.find(self.hashing.hash_one(key), |&slot| key_in(&self.slab, slot) == Some(key)).copied()
+        let hash = self.hash(key);
+        let is_it = |place: &Place| place.hash == hash && self.get(place.slot).is_some_and(|conn| conn.key == *key);
+        self.by_key.find(spread(hash), is_it).map(|place| place.slot)
+    }
+
+    fn hash(&self, key: &Key) -> u32 {
+        low32(self.hashing.hash_one(key))
     }
 
     /// The slot of an id, if that connection still lives.
@@ -204,8 +222,8 @@ impl Conns {
     /// Takes a connection out of both tables.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Conn> {
         let conn = self.slab.try_remove(usize::try_from(slot).ok()?)?;
-        if let Ok(entry) = self.by_key.find_entry(self.hashing.hash_one(conn.key), |&of| of == slot) {
-            entry.remove();
+        if let Ok(place) = self.by_key.find_entry(spread(self.hash(&conn.key)), |place| place.slot == slot) {
+            place.remove();
         }
         Some(conn)
     }
@@ -219,10 +237,6 @@ impl Conns {
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.slab.iter().filter_map(|(slot, conn)| Some((u32::try_from(slot).ok()?, conn)))
     }
-}
-
-fn key_in(slab: &Slab<Conn>, slot: u32) -> Option<&Key> {
-    slab.get(usize::try_from(slot).ok()?).map(|conn| &conn.key)
 }
 
 /// Connections by age, for a table that evicts its oldest. Ids of connections that left are skipped and, when they
@@ -242,5 +256,37 @@ impl Ages {
     /// Takes the oldest entry, alive or not.
     pub(super) fn pop_oldest(&mut self) -> Option<ConnId> {
         self.0.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn finds_what_a_map_finds() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut conns = Conns::new(&Secrets { key: [3; 32] });
+        let mut model: HashMap<(u16, u16), u32> = HashMap::new();
+        // Grows to some thousands, through several tables, and shrinks, twice.
+        for step in 0..60_000u32 {
+            let ports = (random.u16(0..64), random.u16(0..256));
+            let key = Key { local: [1; 16], remote: [2; 16], local_port: ports.0, remote_port: ports.1 };
+            assert_eq!(conns.find(&key), model.get(&ports).copied(), "step {step}");
+            match model.remove(&ports) {
+                Some(slot) if step / 15_000 % 2 == 1 => assert!(conns.remove(slot).is_some_and(|conn| conn.key == key)),
+                Some(slot) => assert_eq!(model.insert(ports, slot), None),
+                None if step / 15_000 % 2 == 1 => {}
+                None => {
+                    let id = conns.insert(key, |id| Conn::new(Tcb::Closed, key, id, false));
+                    assert_eq!(conns.slot_of(id), Some(id.index));
+                    model.insert(ports, id.index);
+                }
+            }
+        }
+        assert_eq!(conns.iter().count(), model.len());
+        assert!(model.len() > 1_000);
     }
 }
