@@ -165,8 +165,8 @@ impl Open {
             bytes_acked: 0,
             bytes_received: 0,
         };
-        let facts = open.facts();
-        open.pipe.on_established(facts);
+        let info = open.info();
+        open.pipe.on_established(info);
         open.arm_keepalive(cx.now);
         open.pipe.fit_recv(open.ring_span());
         open.fit_send_buffer(cx);
@@ -268,19 +268,20 @@ impl Open {
         self.pipe.wake()
     }
 
-    /// What stays as it is while the connection lives.
-    fn facts(&self) -> ConnInfo {
-        ConnInfo {
+    fn info(&self) -> ConnInfo {
+        let mut info = ConnInfo {
             iss: Some(self.snd.iss),
             irs: Some(self.rcv.irs),
             window_scale: self.scaled.then_some((self.snd.wscale, self.rcv.wscale)),
             timestamps: self.timestamps.is_some(),
             sack: self.sack,
             ..self.id.info()
-        }
+        };
+        self.show(&mut info);
+        info
     }
 
-    /// Everything else.
+    /// What changes while the connection lives.
     fn show(&self, info: &mut ConnInfo) {
         info.state = self.life.state();
         info.snd_una = self.snd.una;

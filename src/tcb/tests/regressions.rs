@@ -521,3 +521,14 @@ fn one_ack_that_reports_three_segments_is_three_duplicates() {
     let sent = puppet.answer(&seg!(ack 101, seq 1, wnd 60000, sack(1_101..3_101)));
     assert!(sent.iter().all(|seg| seg.seq.is_at_or_after(Seq::new(10_101))));
 }
+
+/// The snapshot of the first moment may stay for long: at the end of the turn the user may just be copying it, and then nothing
+/// may happen.
+#[test]
+fn a_connection_is_shown_as_established_from_its_first_moment() {
+    let mut puppet = Puppet::half_open(plain(), &seg!(syn, seq 0, wnd 1000, mss 1460, sackok));
+    let _ = puppet.arrive(&seg!(ack 101, seq 1, wnd 1000));
+    let (info, ..) = puppet.end.user.as_ref().unwrap().info();
+    assert_eq!((info.state, info.mss, info.irs), (State::Established, 1_460, Some(Seq::new(0))));
+    assert!(info.cwnd > 0 && info.rto > Duration::ZERO);
+}
