@@ -2,6 +2,7 @@
 //!
 //! Owns nothing and never reads a clock: the reactor (or a test) says what time it is.
 
+use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -9,13 +10,13 @@ use std::time::Duration;
 /// Microseconds since the stack began. All arithmetic saturates.
 ///
 /// One more is stored, so that an `Option<Instant>` takes eight bytes: a control block has ten of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(NonZeroU64);
 
 impl Instant {
     /// The moment the stack began.
     pub const ZERO: Instant = Instant(NonZeroU64::MIN);
-    /// Later than every other instant.
+    /// Later than every other instant, and all that [`Instant::from_micros`] makes of `u64::MAX` and the number before it.
     pub const FAR_FUTURE: Instant = Instant(NonZeroU64::MAX);
 
     /// The instant `micros` microseconds after the stack began.
@@ -41,6 +42,12 @@ impl Instant {
     /// Time passed since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Instant").field(&self.as_micros()).finish()
     }
 }
 
@@ -86,5 +93,6 @@ mod tests {
     #[test]
     fn an_option_costs_nothing() {
         assert_eq!(size_of::<Option<Instant>>(), 8);
+        assert_eq!(format!("{:?}", Instant::from_micros(7)), "Instant(7)");
     }
 }
