@@ -108,6 +108,7 @@ fn blocks_that_fit(options: &Options, head: usize) -> usize {
 
 /// Writes options in Linux's order and padding (MSS, SACK-permitted, TS, WS; NOP NOP TS; NOP NOP SACK);
 /// SACK blocks that do not fit are left out from the end. Returns the bytes written.
+/// `out` has room for [`MAX_OPTIONS`].
 pub fn emit_options(options: &Options, out: &mut [u8]) -> usize {
     let mut writer = Writer { out, at: 0 };
     if let Some(mss) = options.mss {
