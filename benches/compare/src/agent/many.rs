@@ -1,14 +1,15 @@
 //! What a message costs among very many connections, and how fast they are accepted: usernet on both ends of `pair()`, one
 //! process, one thread. First and last, messages between another pair of stacks with [`FEW`] connections. Among the many,
 //! messages go over [`FEW`] of them while the others idle, then over all of them at random: the first shows what
-//! connections cost by being there, the second adds that nothing of the next one is in a cache.
+//! connections cost by being there, the second adds that nothing of the next one is in a cache. What that costs the program
+//! itself, its tasks and buffers, before there is any stack, the same messages over in-memory pipes of tokio show.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use usernet::device::pair;
 use usernet::{DropReason, Stack, UserListener, UserStream};
 
@@ -25,22 +26,29 @@ const OPENING: usize = 256;
 /// Connections of one listener: all use the same two addresses, and there are 28,232 ephemeral ports.
 const PER_PORT: u64 = 25_000;
 
-/// `count` connections between two stacks; the far ends echo.
-struct Crowd {
-    streams: Vec<UserStream>,
-    stacks: [Stack; 2],
+/// Near ends; the far ends echo.
+struct Crowd<S> {
+    streams: Vec<S>,
     /// splitmix64
     state: u64,
+}
+
+/// Connections between two stacks.
+struct Connected {
+    crowd: Crowd<UserStream>,
+    stacks: [Stack; 2],
+    /// How many were accepted a second while they were opened.
+    rate: f64,
 }
 
 pub async fn measure(count: u64, time: Duration) -> io::Result<Figures> {
     let pattern = Pattern::shared();
     let [mut of_few, mut of_many, mut of_few_among_many] = [(); 3].map(|()| Cost::default());
-    let mut few = Crowd::open(FEW).await?.0;
+    let Connected { crowd: mut few, stacks: few_stacks, .. } = Connected::open(FEW).await?;
     few.each(pattern, FEW).await?;
     few.talk(pattern, FEW, time / 2, &mut of_few).await?;
     let resident = meter::resident_kib()?;
-    let (mut many, rate) = Crowd::open(count).await?;
+    let Connected { crowd: mut many, stacks, rate } = Connected::open(count).await?;
     let idle = (meter::resident_kib()? - resident) / count as f64;
     many.each(pattern, FEW).await?;
     many.talk(pattern, FEW, time / 2, &mut of_few_among_many).await?;
@@ -50,7 +58,13 @@ pub async fn measure(count: u64, time: Duration) -> io::Result<Figures> {
     let touched = (meter::resident_kib()? - resident) / count as f64;
     many.talk(pattern, count, time, &mut of_many).await?;
     few.talk(pattern, FEW, time / 2, &mut of_few).await?;
-    let dropped: u64 = many.stacks.iter().map(|stack| stack.stats().dropped(DropReason::NoMemory)).sum();
+    let dropped: u64 = stacks.iter().map(|stack| stack.stats().dropped(DropReason::NoMemory)).sum();
+    drop((few, many));
+    for stack in few_stacks.into_iter().chain(stacks) {
+        // The second of two finds their link gone.
+        let _ = stack.shutdown(Duration::from_secs(10)).await;
+    }
+    let [of_few_pipes, of_many_pipes] = [of_pipes(FEW, time / 2).await?, of_pipes(count, time / 2).await?];
     Ok(vec![
         ("accepts", rate / 1e3),
         ("ratio", of_many.each() / of_few.each()),
@@ -58,11 +72,27 @@ pub async fn measure(count: u64, time: Duration) -> io::Result<Figures> {
         ("us_few", of_few.each()),
         ("us_many", of_many.each()),
         ("us_few_among_many", of_few_among_many.each()),
+        ("us_few_pipes", of_few_pipes.each()),
+        ("us_many_pipes", of_many_pipes.each()),
         ("count", count as f64),
         ("kib_idle", idle),
         ("kib_touched", touched),
         ("dropped", dropped as f64),
     ])
+}
+
+/// The same over in-memory pipes: no stack.
+async fn of_pipes(count: u64, time: Duration) -> io::Result<Cost> {
+    let streams = (0..count).map(|_| {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        tokio::spawn(echo(far));
+        near
+    });
+    let mut crowd: Crowd<DuplexStream> = Crowd::new(streams.collect());
+    let mut cost = Cost::default();
+    crowd.each(Pattern::shared(), count).await?;
+    crowd.talk(Pattern::shared(), count, time, &mut cost).await?;
+    Ok(cost)
 }
 
 /// What messages have cost.
@@ -79,9 +109,8 @@ impl Cost {
     }
 }
 
-impl Crowd {
-    /// The connections, and how many were accepted a second while they were opened.
-    async fn open(count: u64) -> io::Result<(Crowd, f64)> {
+impl Connected {
+    async fn open(count: u64) -> io::Result<Connected> {
         let (left, right) = pair(1500);
         let near = Stack::builder().address(Ipv4Addr::new(10, 77, 0, 1), 24).device(left).build()?;
         let far = Stack::builder().address(Ipv4Addr::new(10, 77, 0, 2), 24).device(right).build()?;
@@ -99,7 +128,13 @@ impl Crowd {
             streams.extend(opened?);
             accepted.map_err(io::Error::other)??;
         }
-        Ok((Crowd { streams, stacks: [near, far], state: 7 }, count as f64 / took))
+        Ok(Connected { crowd: Crowd::new(streams), stacks: [near, far], rate: count as f64 / took })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Crowd<S> {
+    fn new(streams: Vec<S>) -> Crowd<S> {
+        Crowd { streams, state: 7 }
     }
 
     fn random(&mut self, below: u64) -> usize {
@@ -166,15 +201,17 @@ async fn connect(stack: &Stack, to: SocketAddr) -> io::Result<UserStream> {
 /// Accepts `count` connections; each echoes in a task of its own.
 async fn accept(listener: UserListener, count: u64) -> io::Result<()> {
     for _ in 0..count {
-        let (mut stream, _) = listener.accept().await?;
+        let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(async move {
-            let mut message = [0; MESSAGE];
-            while stream.read_exact(&mut message).await.is_ok() {
-                stream.write_all(&message).await?;
-            }
-            io::Result::Ok(())
-        });
+        tokio::spawn(echo(stream));
+    }
+    Ok(())
+}
+
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
+    let mut message = [0; MESSAGE];
+    while stream.read_exact(&mut message).await.is_ok() {
+        stream.write_all(&message).await?;
     }
     Ok(())
 }
