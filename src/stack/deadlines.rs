@@ -63,8 +63,6 @@ pub(super) struct Deadlines {
     /// The first slot of each bucket, by its number. A slot is in one at most; that of one that is not in `near` comes up not
     /// after its deadline.
     far: BTreeMap<u64, u32>,
-    /// As of the last call that told it.
-    now: Instant,
     /// By slot. In `near` is who has a deadline and no entry in `far`, or one that would come up too late.
     slots: Vec<Standing>,
 }
@@ -72,49 +70,39 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// Sets, moves or removes the deadline of a slot.
     pub(super) fn set(&mut self, now: Instant, slot: u32, at: Option<Instant>) {
-        self.now = now;
         let due = at.unwrap_or(NEVER);
         if due != self.standing(slot).due {
             self.update(slot, |standing| standing.due = due);
-            self.place(slot);
+            self.place(now, slot);
         }
     }
 
-    /// The slot has no deadline any more.
+    /// The slot has no deadline any more: neither near nor far, whatever time it is.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.set(self.now, slot, None);
+        self.set(Instant::ZERO, slot, None);
     }
 
     /// No deadline is earlier; a bucket that comes up may be.
     pub(super) fn earliest(&self) -> Option<Instant> {
         let near = self.near.first().map(|entry| entry.at);
-        near.into_iter().chain(self.next_bucket()).min()
+        let far = self.far.first_key_value().map(|(&number, _)| beginning(number));
+        near.into_iter().chain(far).min()
     }
 
     /// Puts where they belong entries whose bucket has come up: once a turn, before [`Deadlines::pop_due`]. A turn does not pay
     /// for all of them; while there are more, [`Deadlines::earliest`] is not after `now`.
     pub(super) fn come_up(&mut self, now: Instant) {
-        self.now = now;
         for _ in 0..MOVED {
-            if self.next_bucket().is_none_or(|at| at > now) {
-                break;
-            }
-            if let Some(slot) = self.pop_far() {
-                self.place(slot);
-            }
+            let Some(slot) = self.pop_far(now) else { break };
+            self.place(now, slot);
         }
     }
 
     /// Takes out one slot whose deadline is not after `now`.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
-        self.now = now;
         let slot = self.near.first().filter(|entry| entry.at <= now)?.slot;
         self.forget(slot);
         Some(slot)
-    }
-
-    fn next_bucket(&self) -> Option<Instant> {
-        self.far.first_key_value().map(|(&number, _)| beginning(number))
     }
 
     fn push_far(&mut self, slot: u32, due: Instant) {
@@ -123,9 +111,9 @@ impl Deadlines {
         self.update(slot, |standing| (standing.comes_up, standing.next) = (beginning(number), next));
     }
 
-    /// Takes a slot out of the first bucket.
-    fn pop_far(&mut self) -> Option<u32> {
-        let (&number, &slot) = self.far.first_key_value()?;
+    /// Takes a slot out of the first bucket if that has come up.
+    fn pop_far(&mut self, now: Instant) -> Option<u32> {
+        let (&number, &slot) = self.far.first_key_value().filter(|(number, _)| beginning(**number) <= now)?;
         match self.standing(slot).next {
             ABSENT => self.far.remove(&number),
             next => self.far.insert(number, next),
@@ -135,9 +123,9 @@ impl Deadlines {
     }
 
     /// Puts a slot whose deadline has changed where it belongs.
-    fn place(&mut self, slot: u32) {
+    fn place(&mut self, now: Instant, slot: u32) {
         let Standing { due, comes_up, place, .. } = self.standing(slot);
-        if comes_up > due && (comes_up != NEVER || due.since(self.now) < FAR) {
+        if comes_up > due && (comes_up != NEVER || due.since(now) < FAR) {
             self.set_near(place, Entry { at: due, slot });
             return;
         }
@@ -294,7 +282,7 @@ mod tests {
                 }
                 let earliest = model.values().min().copied().unwrap_or(NEVER);
                 let told = deadlines.earliest().unwrap_or(NEVER);
-                let is_exact = deadlines.next_bucket().is_none_or(|at| at > earliest);
+                let is_exact = deadlines.far.keys().next().is_none_or(|&number| beginning(number) > earliest);
                 assert!(if is_exact { told == earliest } else { told <= earliest }, "seed {seed}");
                 deadlines.check();
             }
