@@ -20,15 +20,14 @@ const RTTVAR_GAIN: u32 = 4;
 /// SRTT, RTTVAR and RTO of one connection, in nanoseconds: every ACK asks.
 #[derive(Clone, Debug)]
 pub struct RttEstimator {
-    /// Meaningful once `measured`.
+    /// [`NO_SAMPLE`] before the first.
     srtt: u64,
     rttvar: u64,
-    measured: bool,
     /// Timeouts in a row: the RTO is doubled that often.
     backoff: u32,
     /// RTO without back-off, within `rto_max`.
     rto: u64,
-    /// [`NO_SAMPLE`] before the first.
+    /// As `srtt`.
     min_rtt: u64,
     rto_min: u64,
     rto_max: u64,
@@ -40,13 +39,16 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn sampled(nanos: u64) -> Option<Duration> {
+    (nanos != NO_SAMPLE).then_some(Duration::from_nanos(nanos))
+}
+
 impl RttEstimator {
     /// No sample yet: the RTO is `initial` (RFC 6298 §2.1), at most `max`.
     pub fn new(initial: Duration, min: Duration, max: Duration) -> RttEstimator {
         RttEstimator {
-            srtt: 0,
+            srtt: NO_SAMPLE,
             rttvar: 0,
-            measured: false,
             backoff: 0,
             rto: nanos(initial.max(GRANULARITY).min(max)),
             min_rtt: NO_SAMPLE,
@@ -73,15 +75,15 @@ impl RttEstimator {
     pub fn on_coarse_sample(&mut self, rtt: Duration, expected_samples: u32) {
         let rtt = nanos(rtt.min(MAX_SAMPLE));
         let samples = expected_samples.max(1);
-        if self.measured {
+        if self.srtt == NO_SAMPLE {
+            // RFC 6298 §2.2
+            (self.srtt, self.rttvar) = (rtt, rtt / 2);
+        } else {
             // RFC 6298 §2.3: RTTVAR first, from the SRTT before this sample.
             let beta = u64::from(RTTVAR_GAIN.saturating_mul(samples));
             self.rttvar = self.rttvar - self.rttvar / beta + self.srtt.abs_diff(rtt) / beta;
             let alpha = u64::from(SRTT_GAIN.saturating_mul(samples));
             self.srtt = self.srtt - self.srtt / alpha + rtt / alpha;
-        } else {
-            // RFC 6298 §2.2
-            (self.srtt, self.rttvar, self.measured) = (rtt, rtt / 2, true);
         }
         // Deviates from RFC 6298 §2.4 (RTO of at least 1 s): as Linux does, the floor is 200 ms and stands under the
         // variance term, not under the sum (tcp_rtt_estimator keeps rttvar_us, scaled by 4, at tcp_rto_min_us or
@@ -111,7 +113,7 @@ impl RttEstimator {
     /// sample nevertheless: the reason for the rule, a path longer than the initial RTO, is measured then.
     pub fn after_syn_timeout(&mut self) {
         self.backoff = 0;
-        if !self.measured {
+        if self.srtt == NO_SAMPLE {
             self.rto = self.rto.max(nanos(RTO_AFTER_SYN_TIMEOUT)).min(self.rto_max);
         }
     }
@@ -129,7 +131,7 @@ impl RttEstimator {
 
     /// The smoothed round-trip time, if there was a sample.
     pub fn srtt(&self) -> Option<Duration> {
-        self.measured.then_some(Duration::from_nanos(self.srtt))
+        sampled(self.srtt)
     }
 
     /// The round-trip time variation; zero before the first sample.
@@ -139,7 +141,7 @@ impl RttEstimator {
 
     /// The smallest round trip ever measured.
     pub fn min_rtt(&self) -> Option<Duration> {
-        (self.min_rtt != NO_SAMPLE).then_some(Duration::from_nanos(self.min_rtt))
+        sampled(self.min_rtt)
     }
 }
 
