@@ -26,8 +26,7 @@ impl Clock {
 
     /// Reads the clock: once a turn.
     pub(super) fn read(&mut self) -> Instant {
-        let micros = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.latest = self.latest.max(Instant::from_micros(micros));
+        self.latest = self.latest.max(Instant::ZERO + self.epoch.elapsed());
         self.latest
     }
 
@@ -47,7 +46,7 @@ impl Clock {
             return false;
         }
         self.armed = Some(deadline);
-        let until = self.epoch.checked_add(Duration::from_micros(deadline.as_micros()));
+        let until = self.epoch.checked_add(deadline.since(Instant::ZERO));
         // A deadline past tokio's range (decades) is as good as a day: it is armed anew then.
         let until = until.unwrap_or_else(|| TokioInstant::now() + Duration::from_secs(86_400));
         self.sleep.as_mut().reset(until);

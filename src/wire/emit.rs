@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeader};
 
 use super::checksum::Sum;
 use super::options::{MAX_OPTIONS, emit_options};
@@ -10,9 +10,6 @@ use super::{Checksum, Header, IpInfo};
 
 /// Longest IP and TCP header: IPv6 (40) and TCP with 40 bytes of options (60).
 pub const MAX_HEADER: usize = 100;
-
-/// A TCP header without options.
-const TCP_HEADER: usize = 20;
 
 /// Where the checksum stands in a TCP header (RFC 9293 §3.1).
 pub(super) const TCP_CHECKSUM_OFFSET: u16 = 16;
@@ -58,10 +55,10 @@ pub fn emit_tcp(out: &mut [u8; MAX_HEADER], header: &Header, payload: [&[u8]; 2]
 
 /// The TCP header with a checksum of zero, and its length (RFC 9293 §3.1). By hand, because etherparse builds it byte by byte:
 /// every small segment would notice.
-fn tcp_header(header: &Header) -> ([u8; TCP_HEADER + MAX_OPTIONS], usize) {
-    let mut bytes = [0; TCP_HEADER + MAX_OPTIONS];
-    let (fixed, options) = bytes.split_at_mut(TCP_HEADER);
-    let len = TCP_HEADER + emit_options(&header.options, options);
+fn tcp_header(header: &Header) -> ([u8; TcpHeader::MIN_LEN + MAX_OPTIONS], usize) {
+    let mut bytes = [0; TcpHeader::MIN_LEN + MAX_OPTIONS];
+    let (fixed, options) = bytes.split_at_mut(TcpHeader::MIN_LEN);
+    let len = TcpHeader::MIN_LEN + emit_options(&header.options, options);
     let ports = u32::from(header.local.port()) << 16 | u32::from(header.remote.port());
     // Words of four bytes in the upper half of the octet, reserved bits in the lower: `len` is a multiple of four, at most 60.
     let data_offset = u8::try_from(len << 2).unwrap_or(u8::MAX);
