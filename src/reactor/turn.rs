@@ -56,13 +56,29 @@ pub(super) struct Reactor {
     engine: Engine,
     link: Link,
     clock: Clock,
-    orders: mpsc::Receiver<Command>,
     handles_gone: bool,
     closing: Option<Closing>,
     /// A turn began and did not end: it panicked, the engine's state is unknown.
     in_turn: bool,
-    on_end: Option<Box<dyn FnOnce() + Send>>,
     busy: Busy,
+    /// The last field: whoever hears of the end finds every connection failed and the device given back.
+    orders: Orders,
+}
+
+/// Where orders come from; dropped, it tells whoever waits for the reactor's end.
+struct Orders {
+    commands: mpsc::Receiver<Command>,
+    on_end: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        // `on_end` asks whether the channel is closed.
+        self.commands.close();
+        if let Some(on_end) = self.on_end.take() {
+            on_end();
+        }
+    }
 }
 
 /// Busy polling: for some time after the last packet the task asks for another turn instead of waiting to be woken, so
@@ -98,7 +114,7 @@ impl Reactor {
         mut engine: Engine,
         mut device: Option<Box<dyn Device>>,
         (clock, busy_poll): (Clock, Duration),
-        orders: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<Command>,
         on_end: Box<dyn FnOnce() + Send>,
     ) -> Reactor {
         let mut inbox = Vec::new();
@@ -117,12 +133,11 @@ impl Reactor {
             engine,
             link,
             clock,
-            orders,
             handles_gone: false,
             closing: None,
             in_turn: false,
-            on_end: Some(on_end),
             busy: Busy { window: busy_poll, packets: 0, since: Instant::ZERO },
+            orders: Orders { commands, on_end: Some(on_end) },
         }
     }
 
@@ -161,7 +176,7 @@ impl Reactor {
             if self.handles_gone {
                 return false;
             }
-            match self.orders.poll_recv(cx) {
+            match self.orders.commands.poll_recv(cx) {
                 Poll::Ready(Some(Command::Connect(open))) => self.engine.connect(now, *open),
                 Poll::Ready(Some(Command::Shutdown { grace, done })) => {
                     let deadline = now + grace;
@@ -340,16 +355,12 @@ impl Future for Reactor {
 }
 
 impl Drop for Reactor {
-    /// Runs when the future ended, when its runtime shuts down, and when a turn panicked. The engine is dropped after
-    /// this body, and with it every reactor-side end: all pending and later calls fail with `NetworkDown`.
+    /// Runs when the future ended, when its runtime shuts down, and when a turn panicked. The engine is dropped after this
+    /// body, and with it every reactor-side end: all pending and later calls fail with `NetworkDown`.
     fn drop(&mut self) {
         if !self.in_turn {
             // Never a panic inside a panic: the users' calls must fail, not the process.
             let _ = catch_unwind(AssertUnwindSafe(|| self.last_gasp()));
-        }
-        self.orders.close();
-        if let Some(on_end) = self.on_end.take() {
-            on_end();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use usernet::device::pair;
 
-use super::common::{connected, host, kind, within};
+use super::common::{Moody, connected, host, kind, within};
 
 /// Echoes a few messages from one to two and back.
 async fn talk(one: &usernet::Stack, two: &usernet::Stack) {
@@ -60,6 +60,27 @@ async fn a_dedicated_reactor_ends_with_its_last_handle() {
     drop(one);
     // Its end of the link goes with it, and that ends the other stack.
     within(two.closed()).await;
+}
+
+/// Every stream of many: the reactor's thread fails one after the other.
+#[tokio::test]
+async fn all_is_down_when_shutdown_returns() {
+    for _ in 0..20 {
+        let (left, right) = pair(1500);
+        let (left, _switch, device) = Moody::new(left);
+        let one = host(1).device(left).dedicated_thread().build().unwrap();
+        let two = host(2).device(right).build().unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..50 {
+            streams.push(connected(&one, &two).await);
+        }
+        // Acknowledged or not.
+        let _ = within(one.shutdown(Duration::ZERO)).await;
+        assert!(device.upgrade().is_none(), "the device can be opened again");
+        for (ours, _) in streams.iter().rev() {
+            assert_eq!(kind(ours.try_write(b"x")), ErrorKind::NetworkDown);
+        }
+    }
 }
 
 #[tokio::test]
