@@ -9,6 +9,7 @@ mod kernel {
     use tokio::net;
     include!("parity/cases.rs");
     include!("parity/endings.rs");
+    include!("parity/last_words.rs");
     include!("parity/programs.rs");
 }
 
@@ -17,5 +18,6 @@ mod userspace {
     use usernet::net;
     include!("parity/cases.rs");
     include!("parity/endings.rs");
+    include!("parity/last_words.rs");
     include!("parity/programs.rs");
 }

@@ -154,8 +154,15 @@ impl Engine {
     }
 
     /// The reactor is about to be dropped: FIN where everything is sent, else RST. Transmit afterwards, then drop.
+    ///
+    /// Not between our own addresses: there the other end would take the FIN for the end of the text, and both are about to
+    /// hear that the network is down.
     pub fn last_gasp(&mut self, now: Instant) {
-        self.for_all(now, |conn, cx| conn.tcb.last_gasp(cx));
+        self.for_all(now, |conn, cx| {
+            if !conn.local {
+                conn.tcb.last_gasp(cx);
+            }
+        });
     }
 
     fn for_all(&mut self, now: Instant, mut f: impl FnMut(&mut Conn, &mut Cx<'_>)) {

@@ -359,7 +359,7 @@ impl Tcb {
     /// The reactor is being dropped: FIN where everything has been sent, else RST. Poll for transmissions afterwards.
     pub fn last_gasp(&mut self, cx: &mut Cx<'_>) {
         match self {
-            Tcb::Open(open) => open.last_gasp(cx),
+            Tcb::Open(open) => open.last_gasp(),
             Tcb::SynSent(syn_sent) => syn_sent.fail(ConnError::NetworkDown),
             Tcb::SynReceived(half_open) => half_open.abort(cx, ConnError::NetworkDown),
             Tcb::TimeWait(_) | Tcb::Closed => {}

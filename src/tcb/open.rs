@@ -69,6 +69,8 @@ pub struct Open {
     pub(super) last_sent: Instant,
     /// A RST is the last thing to send.
     pub(super) reset_owed: bool,
+    /// Why the connection ends with a RST once what can go out now is out.
+    pub(super) reset_last: Option<ConnError>,
     /// A segment must go out although the window is closed.
     pub(super) probe_owed: bool,
     /// A keepalive probe must go out.
@@ -154,6 +156,7 @@ impl Open {
             last_text: cx.now,
             last_sent: cx.now,
             reset_owed: false,
+            reset_last: None,
             probe_owed: false,
             keepalive_owed: false,
             orphaned: false,
@@ -236,13 +239,20 @@ impl Open {
         self.end(error);
     }
 
-    /// The reactor is being dropped: a FIN where all has been sent and taken, else a RST.
-    pub(super) fn last_gasp(&mut self, cx: &mut Cx<'_>) {
+    /// Ends the connection with a RST behind what the windows allow: the peer has what was written, and learns that it is
+    /// not all. As with Linux, where a write has sent it by then.
+    pub(super) fn reset_at_last(&mut self, error: ConnError) {
         self.owed.stop_lingering();
+        self.reset_last = Some(error);
+    }
+
+    /// The reactor is being dropped: a FIN where all has been sent and taken, else a RST.
+    pub(super) fn last_gasp(&mut self) {
         let room = self.congestion.cwnd().saturating_sub(self.flight.bytes_in_flight());
         if self.unsent() > self.snd.usable().min(room) || self.pipe.recv_len() > 0 {
-            self.abort(cx, ConnError::NetworkDown);
+            self.reset_at_last(ConnError::NetworkDown);
         } else {
+            self.owed.stop_lingering();
             self.close();
         }
     }

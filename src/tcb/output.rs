@@ -63,6 +63,10 @@ impl Open {
         if self.life.state() == State::Closed {
             return Plan::Idle;
         }
+        if self.reset_last.is_some() {
+            let ack = || (!self.owed.is_empty()).then_some(What::Ack);
+            return Plan::Send(self.plan_data().or_else(ack).unwrap_or(What::Reset));
+        }
         if self.owed.has_duplicates() {
             return Plan::Send(What::Duplicate);
         }
@@ -194,6 +198,9 @@ impl Open {
     fn execute(&mut self, cx: &mut Cx<'_>, what: What) -> Transmission {
         match what {
             What::Reset => {
+                if let Some(error) = self.reset_last.take() {
+                    self.abort(cx, error);
+                }
                 self.reset_owed = false;
                 let mut header = self.header(cx, self.snd.acceptable(), self.rcv.nxt);
                 header.flags |= Flags::RST;

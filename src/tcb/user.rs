@@ -67,7 +67,7 @@ impl Open {
     fn on_dropped(&mut self, cx: &mut Cx<'_>) {
         self.orphaned = true;
         if self.pipe.recv_len() > 0 || self.options.linger.is_some_and(|linger| linger.is_zero()) {
-            self.abort(cx, ConnError::Aborted);
+            self.reset_at_last(ConnError::Aborted);
             return;
         }
         self.close();

@@ -37,7 +37,12 @@ pub fn two_hosts() -> (Stack, Stack) {
 
 /// A connection from host 1 to a listener on host 2.
 pub async fn connected(one: &Stack, two: &Stack) -> (UserStream, UserStream) {
-    let listener = two.bind("10.0.0.2:0").await.unwrap();
+    connected_to(one, two, "10.0.0.2:0").await
+}
+
+/// A connection from `one` to a listener of `two`.
+pub async fn connected_to(one: &Stack, two: &Stack, addr: &str) -> (UserStream, UserStream) {
+    let listener = two.bind(addr).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (client, server) = within(async { tokio::join!(one.connect(addr), listener.accept()) }).await;
     (client.unwrap(), server.unwrap().0)

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use usernet::device::pair;
 use usernet::{Stack, UserListener, UserStream};
 
-use super::common::{Mood, Moody, connected, host, kind, two_hosts, within};
+use super::common::{Mood, Moody, connected, connected_to, host, kind, two_hosts, within};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -275,6 +275,47 @@ async fn two_may_ask_for_the_same_shutdown() {
     let (first, second) = tokio::join!(one.shutdown(Duration::from_secs(9)), one.shutdown(Duration::MAX));
     first.unwrap();
     second.unwrap();
+}
+
+/// Half a message must not look like a whole one.
+#[tokio::test(start_paused = true)]
+async fn between_own_addresses_the_end_of_the_stack_is_not_the_end_of_the_text() {
+    let stack = host(1).build().unwrap();
+    let (mut client, mut server) = connected_to(&stack, &stack, "10.0.0.1:0").await;
+    client.write_all(b"half a mess").await.unwrap();
+    server.read_exact(&mut [0; 11]).await.unwrap();
+    let reader = tokio::spawn(async move { server.read_to_end(&mut Vec::new()).await });
+    tokio::task::yield_now().await;
+    stack.shutdown(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(kind(within(reader).await.unwrap()), ErrorKind::NetworkDown);
+    assert_eq!(kind(client.try_write(b"age")), ErrorKind::NetworkDown);
+}
+
+/// What the windows allow goes out, although it is not all.
+#[test]
+fn a_runtime_that_ends_sends_what_was_written_before_it_resets() {
+    let (ours, theirs) = (runtime(), runtime());
+    let (left, right) = pair(1500);
+    let one = {
+        let _inside = ours.enter();
+        host(1).device(left).build().unwrap()
+    };
+    let two = {
+        let _inside = theirs.enter();
+        host(2).device(right).build().unwrap()
+    };
+    let (client, mut server) = theirs.block_on(connected(&one, &two));
+    theirs.block_on(async {
+        // Unread: the end can only be a reset.
+        server.write_all(b"question").await.unwrap();
+        client.readable().await.unwrap();
+    });
+    // Nothing runs between the two.
+    client.try_write(b"last words").unwrap();
+    ours.shutdown_background();
+    let mut got = [0; 10];
+    theirs.block_on(within(server.read_exact(&mut got))).unwrap();
+    assert_eq!(&got, b"last words");
 }
 
 #[test]
