@@ -357,6 +357,19 @@ impl Flight {
         }
     }
 
+    /// Nothing larger than `max_bytes` gets through: such records are presumed lost. Several segments of one record may each
+    /// have been smaller; they go with it.
+    pub fn mark_larger_lost(&mut self, max_bytes: u32) {
+        for record in self.records.iter_mut().filter(|r| r.is_in_flight() && r.len() > max_bytes) {
+            record.lost = true;
+            self.lost = self.lost.saturating_add(record.len());
+            self.in_flight = self.in_flight.saturating_sub(record.len());
+        }
+        if let Some(first) = self.records.iter().find(|r| r.lost) {
+            self.first_lost = first.start;
+        }
+    }
+
     /// The segment at SND.UNA, at most `max_bytes` long, is presumed lost (fast retransmit, RFC 6582 partial ACK).
     ///
     /// The limit is the SMSS: a record may be many segments, and only the first of them is known to be missing.

@@ -203,10 +203,14 @@ impl Open {
         if mtu >= known {
             return;
         }
+        let before = self.snd.mss;
         self.snd.path_mtu = Some(mtu);
         self.on_path(self.path);
-        // What is in flight was too big: it is sent again in smaller pieces, which is not congestion (RFC 8201 §4).
-        self.flight.mark_all_lost();
+        if self.snd.mss == before {
+            return;
+        }
+        // What was too big is sent again in smaller pieces, which is not congestion (RFC 8201 §4).
+        self.flight.mark_larger_lost(u32::from(self.snd.mss));
     }
 }
 
