@@ -96,6 +96,10 @@ impl Open {
 
     /// The window was closed and is open again: what probes carried may have been refused, so it is sent anew at once.
     fn on_window_opened(&mut self, cx: &Cx<'_>) {
+        if self.attempts.probes == 0 && !self.flight.is_empty() {
+            // No probe: what is in flight left before the window closed. That it has opened is no sign of loss.
+            return;
+        }
         self.attempts.probes = 0;
         self.attempts.timeouts = 0;
         self.probe_owed = false;
