@@ -152,7 +152,8 @@ impl Open {
                     self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
                 }
                 self.flight.mark_first_lost(mss);
-                restart_timer = first;
+                // RFC 6675 §6: with SACK as RFC 6298 §5.3 says.
+                restart_timer = first || self.sack;
             }
             OnNewAck::Exit => self.congestion.on_recovery_exit(cx.now, self.snd.outstanding()),
         }

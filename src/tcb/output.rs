@@ -256,7 +256,9 @@ impl Open {
         self.last_sent = cx.now;
         self.retransmits = self.retransmits.saturating_add(1);
         cx.stats.retransmits += 1;
-        if self.timers.retransmit.is_none() {
+        if start == self.snd.una || self.timers.retransmit.is_none() {
+            // As Linux's tcp_xmit_retransmit_queue: a fast retransmission needs a whole round trip, too, and the floor of
+            // the RTO does not leave room for a second one.
             self.arm_retransmit(cx.now);
         }
         let last = (start + len).is_at_or_after(self.snd.fin.unwrap_or(self.queued_end()));
