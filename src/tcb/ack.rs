@@ -72,8 +72,10 @@ impl Open {
     /// How many segments have arrived behind a gap. Without SACK an ACK stands for one; with SACK it says so itself, whatever
     /// its window does (RFC 6675 §2), and one ACK may report many: Linux compresses them, and ACKs are lost as well.
     fn count_duplicates(&self, seg: &Segment<'_>, newly_sacked: u32) -> u32 {
-        let sacked = newly_sacked.div_ceil(u32::from(self.snd.mss));
-        if seg.ack == self.snd.una && self.snd.wnd > 0 { sacked.max(u32::from(self.is_duplicate(seg))) } else { 0 }
+        if seg.ack != self.snd.una || self.snd.wnd == 0 {
+            return 0;
+        }
+        if self.sack { newly_sacked.div_ceil(u32::from(self.snd.mss)) } else { u32::from(self.is_duplicate(seg)) }
     }
 
     /// RFC 9293 §3.10.7.4: SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK). Returns whether the
