@@ -2,7 +2,7 @@
 
 use super::congestion::{AckEvent, Congestion, LossEvent};
 use super::input::{Check, DROP};
-use super::recovery::{OnDuplicate, OnNewAck};
+use super::recovery::{Evidence, OnDuplicate, OnNewAck};
 use super::state::Event;
 use super::{Cx, Open};
 use crate::pipe::State;
@@ -222,11 +222,14 @@ impl Open {
     }
 
     fn on_duplicate_ack(&mut self, cx: &Cx<'_>) {
-        match self.recovery.on_duplicate(self.snd.una, self.snd.nxt) {
+        let mss = u32::from(self.snd.mss);
+        let in_flight_or_lost = self.flight.bytes_in_flight().saturating_add(self.flight.lost_bytes());
+        let sacked = self.snd.outstanding().saturating_sub(in_flight_or_lost);
+        let evidence = if self.sack { Evidence::Sacked { lost: sacked > 2 * mss } } else { Evidence::Count };
+        match self.recovery.on_duplicate(self.snd.una, self.snd.nxt, evidence) {
             OnDuplicate::Wait => {}
             OnDuplicate::FastRetransmit => {
                 // RFC 6675 §5: with SACK the flight shrinks with each duplicate; inflating cwnd as well would send twice.
-                let mss = u32::from(self.snd.mss);
                 let left_network = if self.sack { 0 } else { mss.saturating_mul(3) };
                 let flight_size = self.recovery.flight_size(self.snd.una);
                 self.congestion.on_loss(cx.now, LossEvent::DupAck { flight_size, left_network });
