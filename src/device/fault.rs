@@ -55,6 +55,8 @@ pub struct Fault<D> {
     rx: Lane,
     shared: FaultHandle,
     timer: Timer,
+    /// Why the device has ended: told once nothing is under way to us any more.
+    ended: Option<io::Error>,
     scratch: Box<[u8]>,
     split: Vec<u8>,
 }
@@ -69,6 +71,7 @@ impl<D: Device> Fault<D> {
             rx: Lane::new(rng.fork()),
             shared: FaultHandle::default(),
             timer: Timer::default(),
+            ended: None,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             split: Vec::new(),
         }
@@ -114,6 +117,9 @@ impl<D: Device> Fault<D> {
     fn fill(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
         let received = ready!(self.device.poll_recv(cx, now, &mut [IoSliceMut::new(&mut self.scratch)]))?;
         let packet = self.scratch.get(..received.len).unwrap_or_default();
+        if packet.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
         let mut sides = self.shared.lock();
         let Side { config, stats } = &mut sides.rx;
         let rx = &mut self.rx;
@@ -142,8 +148,10 @@ impl<D: Device> Device for Fault<D> {
         now: Instant,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<Received>> {
-        if let Poll::Ready(Err(error)) = self.flush(cx, now) {
-            return Poll::Ready(Err(error));
+        if self.ended.is_none()
+            && let Poll::Ready(Err(error)) = self.flush(cx, now)
+        {
+            self.ended = Some(error);
         }
         for _ in 0..READS_PER_POLL {
             if let Some(packet) = self.rx.peek_due(now) {
@@ -152,10 +160,16 @@ impl<D: Device> Device for Fault<D> {
                 self.rx.pop();
                 return Poll::Ready(Ok(Received { len, offload: Offload::default(), at }));
             }
-            match self.fill(cx, now) {
+            let filled = if self.ended.is_some() { Poll::Pending } else { self.fill(cx, now) };
+            match filled {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => self.ended = Some(error),
                 Poll::Pending => {
+                    if self.rx.next_due().is_none()
+                        && let Some(error) = self.ended.take()
+                    {
+                        return Poll::Ready(Err(error));
+                    }
                     self.arm(cx, now);
                     return Poll::Pending;
                 }

@@ -80,6 +80,17 @@ fn a_delayed_packet_is_released_with_its_exact_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_under_way_arrives_before_the_end() {
+    let (a, mut peer) = pair(1500);
+    let mut device = Fault::new(a, 3).rx(FaultConfig { delay: 10 * MS, ..FaultConfig::default() });
+    assert!(send(&mut peer, START, b"last words").is_ready());
+    drop(peer);
+    assert_eq!(recv(&mut device, START), None);
+    assert_eq!(recv(&mut device, START + 10 * MS), Some(b"last words".to_vec()));
+    assert_eq!(failure(recv_with(&mut device, Waker::noop(), START + 10 * MS)), Some(io::ErrorKind::NetworkDown));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_timer_wakes_for_either_direction() {
     let (a, mut peer) = pair(1500);
     let mut device = Fault::new(a, 3).both(FaultConfig { delay: 10 * MS, ..FaultConfig::default() });
