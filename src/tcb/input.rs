@@ -46,7 +46,7 @@ impl Open {
         self.note_timestamps(cx, &whole);
         // Sixth, the URG bit: ignored, urgent data is delivered in line (RFC 6093; ARCHITECTURE.md, deviations).
         self.check_text(cx, &seg)?;
-        self.check_fin(&seg);
+        self.check_fin(cx, &seg);
         Check::Continue(())
     }
 

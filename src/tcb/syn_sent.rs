@@ -102,7 +102,7 @@ impl SynSent {
         open.snd.wl1 = seg.seq;
         open.snd.wl2 = seg.ack;
         // The handshake's ACK is due even if nothing else is; the first text may carry it.
-        open.owed.owe_after_owner();
+        open.owe_after_owner(cx);
         // Text and FIN of the SYN-ACK are processed as if they came behind it (RFC 9293 §3.10.7.3, last paragraph).
         let verdict = if seg.payload.is_empty() && !seg.has(Flags::FIN) {
             Verdict::Done

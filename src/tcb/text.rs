@@ -141,8 +141,20 @@ impl Open {
         // one that left before the owner has read would tell of less room, so that a second must follow. So it waits until
         // the owner could. Linux waits as well where the window would shrink (`__tcp_ack_snd_check`).
         if self.rcv.unacked >= 2 * u32::from(self.rcv.mss.max(ASSUMED_MSS)) {
-            self.owed.owe_after_owner();
+            self.owe_after_owner(cx);
+        } else {
+            self.arm_delayed_ack(cx);
         }
+    }
+
+    /// An ACK that waits for its owner's pass; like each that waits not longer than the delay of RFC 9293 §3.8.6.3 (MUST-40): an
+    /// owner that computes may hold the thread on which its pass would end.
+    pub(super) fn owe_after_owner(&mut self, cx: &Cx<'_>) {
+        self.owed.owe_after_owner();
+        self.arm_delayed_ack(cx);
+    }
+
+    fn arm_delayed_ack(&mut self, cx: &Cx<'_>) {
         self.timers.delayed_ack.get_or_insert(cx.now + cx.config.delayed_ack);
     }
 
@@ -213,7 +225,7 @@ impl Open {
     }
 
     /// Eighth, check the FIN bit.
-    pub(super) fn check_fin(&mut self, seg: &Segment<'_>) {
+    pub(super) fn check_fin(&mut self, cx: &Cx<'_>, seg: &Segment<'_>) {
         if seg.has(Flags::FIN) {
             let at = seg.seq + seg.text_len();
             // What was taken beyond the FIN is not part of the stream; whoever sent it contradicts himself.
@@ -238,7 +250,7 @@ impl Open {
         self.pipe.on_fin();
         if self.life.state() == State::Established && !self.orphaned {
             // Most owners close at once: then one segment says both.
-            self.owed.owe_after_owner();
+            self.owe_after_owner(cx);
         } else {
             self.owed.owe_shared();
         }

@@ -31,6 +31,24 @@ fn a_large_segment_and_the_rest_behind_it_share_an_ack_after_the_owner() {
     assert_eq!(acks.iter().map(|seg| (seg.ack, seg.wnd)).collect::<Vec<_>>(), [(Seq::new(10_101), 40_000)]);
 }
 
+/// An owner that computes may hold the thread on which its pass would end.
+#[test]
+fn the_acks_of_a_handshake_and_of_a_fin_wait_no_longer_than_any_other() {
+    let mut config = plain();
+    config.socket.quickack = false;
+    let mut puppet = Puppet::connecting(config);
+    let _ = puppet.arrive(&seg!(syn, ack 101, seq 0, wnd 1000, mss 1460));
+    for (seg, at) in [(seg!(fin, ack 101, seq 1, wnd 1000), 1), (seg!(rst, seq 0), 2)] {
+        assert_eq!(puppet.end.tcb.state(), if at == 1 { State::Established } else { State::CloseWait });
+        assert!(!at_once(&mut puppet));
+        assert_eq!(
+            puppet.wait(puppet.end.config.delayed_ack).iter().map(|seg| seg.ack.raw()).collect::<Vec<_>>(),
+            [at]
+        );
+        let _ = puppet.arrive(&seg);
+    }
+}
+
 #[test]
 fn two_full_segments_share_an_ack_after_the_owner() {
     let mut puppet = receiver();
