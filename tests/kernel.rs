@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_link::capture::{self, Behind, Capture, set_max_segment};
+use kernel_link::full;
 use kernel_link::{Failure, Link, drain, ensure, has_napi_thread, ping, pump};
 use libtest_mimic::{Arguments, Trial};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -68,6 +69,7 @@ const CASES: &[(&str, usize, Case)] = cases! {
     icmp_unreachable_ends_connect: 1500 => icmp_unreachable;
     the_kernel_pings_us: 1500 => |link: Arc<Link>| async move { ping(&link) };
     bulk_with_threaded_napi: 1500 => bulk_with_threaded_napi;
+    a_full_device_tells_of_room: 1500 => |link: Arc<Link>| async move { full::wait_for_room(&format!("{}f", link.name)).await };
     few_device_writes_per_mib: 1500 => few_device_writes;
     no_segment_exceeds_the_peers_mss: 1500 => mss_is_kept;
     forwarded_segments_fit_a_plain_wire: 1500 => forwarded;
@@ -96,7 +98,7 @@ fn main() -> ExitCode {
     let modes = CASES.iter().flat_map(|case| OFFLOAD.map(|offload| (case, offload)));
     let trials = modes.enumerate().map(|(index, ((name, mtu, case), offload))| {
         let forwards = matches!(*name, "icmp_unreachable_ends_connect" | "forwarded_segments_fit_a_plain_wire");
-        let threaded = *name == "bulk_with_threaded_napi";
+        let threaded = matches!(*name, "bulk_with_threaded_napi" | "a_full_device_tells_of_room");
         let unavailable = step.clone().or_else(|| no_forwarding.clone().filter(|_| forwards));
         let unavailable = unavailable.or_else(|| no_threads.clone().filter(|_| threaded));
         // A user namespace of an unprivileged user has no right to mount, whatever is required.

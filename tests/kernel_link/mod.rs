@@ -1,6 +1,7 @@
 //! One TUN with a stack on our side and the kernel on the other, and what the cases need from the kernel.
 
 pub mod capture;
+pub mod full;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

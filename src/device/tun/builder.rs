@@ -35,11 +35,20 @@ pub struct TunBuilder {
     up: bool,
     offload: bool,
     threaded_napi: bool,
+    napi_queue: i32,
 }
 
 impl Default for TunBuilder {
     fn default() -> Self {
-        TunBuilder { name: None, mtu: None, addresses: Vec::new(), up: true, offload: true, threaded_napi: false }
+        TunBuilder {
+            name: None,
+            mtu: None,
+            addresses: Vec::new(),
+            up: true,
+            offload: true,
+            threaded_napi: false,
+            napi_queue: NAPI_QUEUE,
+        }
     }
 }
 
@@ -99,6 +108,14 @@ impl TunBuilder {
         self
     }
 
+    /// For tests of a full device: bytes that may wait for the thread of [`TunBuilder::threaded_napi`].
+    #[doc(hidden)]
+    #[must_use]
+    pub fn napi_queue(mut self, bytes: i32) -> TunBuilder {
+        self.napi_queue = bytes;
+        self
+    }
+
     /// Creates the interface, or attaches to it if it exists, and configures it.
     ///
     /// # Errors
@@ -150,7 +167,7 @@ impl TunBuilder {
         let flags = if offload { sys::TUN_F_CSUM | sys::TUN_F_TSO4 | sys::TUN_F_TSO6 } else { 0 };
         sys::set_offload(&fd, flags).map_err(|error| failed("setting the offload flags (TUNSETOFFLOAD)", &error))?;
         if self.threaded_napi {
-            let set = sys::set_send_buffer(&fd, NAPI_QUEUE);
+            let set = sys::set_send_buffer(&fd, self.napi_queue);
             set.map_err(|error| failed("bounding what waits for NAPI (TUNSETSNDBUF)", &error))?;
         }
         Ok(fd)

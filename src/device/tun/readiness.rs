@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use super::sys;
@@ -78,7 +79,8 @@ impl ReadyFd {
     ) -> Poll<io::Result<T>> {
         let Some(fd) = &self.registered else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
         loop {
-            let mut guard = ready!(fd.poll_write_ready(cx))?;
+            let Poll::Ready(guard) = fd.poll_write_ready(cx) else { return self.poll_room(cx, attempt) };
+            let mut guard = guard?;
             if let Some(done) = attempt() {
                 return Poll::Ready(Ok(done));
             }
@@ -86,6 +88,23 @@ impl ReadyFd {
                 return Poll::Pending;
             }
             guard.clear_ready();
+        }
+    }
+
+    /// The driver tells of room only if poll(2) has found none before (Linux's `tun_chr_poll` sets `SOCKWQ_ASYNC_NOSPACE`,
+    /// which `tun_sock_write_space` waits for; a refused write doesn't), and an edge-triggered epoll asks it at events only.
+    fn poll_room<T>(&self, cx: &Context<'_>, attempt: impl FnOnce() -> Option<T>) -> Poll<io::Result<T>> {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
+        if poll(&mut fds, Some(&Timespec::default()))? == 0 {
+            return Poll::Pending;
+        }
+        // There is room since the attempt before.
+        match attempt() {
+            Some(done) => Poll::Ready(Ok(done)),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 
