@@ -73,12 +73,31 @@ impl Tun {
     }
 
     /// Uses a descriptor of a TUN device that somebody else opened and configured. Its flags are asked and obeyed:
-    /// with `IFF_VNET_HDR` the device takes large packets and partial checksums.
+    /// with `IFF_VNET_HDR` the device takes large packets and partial checksums. The MTU is that of the interface, which must
+    /// be in the caller's network namespace; if it is not, see [`Tun::from_fd_with_mtu`].
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is no TUN descriptor or not opened with `IFF_NO_PI`; otherwise
     /// the failing step is in the text.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Tun> {
+        let mut tun = Tun::from_fd_with_mtu(fd, MAX_MTU)?;
+        tun.mtu = link::query(&tun.interface)?.mtu.min(MAX_MTU);
+        Ok(tun)
+    }
+
+    /// [`Tun::from_fd`] for an interface with an MTU of `mtu` bytes, at most 65,535, in whatever network namespace: rootless
+    /// containers open a TUN inside and hand its descriptor out, and a descriptor does not tell the MTU.
+    ///
+    /// # Errors
+    /// As [`Tun::from_fd`].
+    ///
+    /// ```no_run
+    /// # fn receive_fd() -> std::os::fd::OwnedFd { unimplemented!() }
+    /// # fn main() -> std::io::Result<()> {
+    /// let tun = usernet::device::Tun::from_fd_with_mtu(receive_fd(), 1500)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_fd_with_mtu(fd: OwnedFd, mtu: usize) -> io::Result<Tun> {
         let request = sys::interface(&fd).map_err(|error| {
             let text = format!("asking the descriptor for its interface (TUNGETIFF): {error}: not an attached TUN");
             io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -99,7 +118,7 @@ impl Tun {
         }
         rustix::io::ioctl_fionbio(&fd, true)
             .map_err(|error| failed("making the descriptor non-blocking", &error.into()))?;
-        let mtu = link::query(&interface)?.mtu.min(MAX_MTU);
+        let mtu = mtu.min(MAX_MTU);
         Ok(Tun { fd: ReadyFd::new(fd), interface, mtu, vnet_len, empty_at: Instant::ZERO, ask_again: ASK_AGAIN })
     }
 
