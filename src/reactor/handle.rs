@@ -8,12 +8,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use super::clock::Clock;
 use super::command::{CAPACITY, Command};
-use super::turn::Reactor;
+use super::turn::{Pace, Reactor};
 use crate::config::StackConfig;
 use crate::device::Device;
 use crate::error::ConnError;
@@ -69,15 +70,19 @@ pub(crate) fn start(setup: Setup) -> io::Result<Arc<Handle>> {
     let engine = Engine::new(config, Secrets { key })?;
     let shared = Arc::clone(engine.shared());
     let (commands, orders) = mpsc::channel(CAPACITY);
-    let reactor = move |clock| Reactor::new(engine, device, (clock, busy_poll), orders, on_end);
+    let reactor = move |clock, yields| {
+        let pace = Pace { clock, busy_poll, yields };
+        Reactor::new(engine, device, pace, orders, on_end)
+    };
     match runs {
         Runs::Task => {
             let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
                 unsupported("a usernet stack runs as a tokio task, but there is no tokio runtime on this thread")
             })?;
             let clock = Clock::new(probe_timer()?);
+            let yields = runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
             // The reactor budgets its own turns; tokio's budget would only cut them in odd places.
-            drop(runtime.spawn(tokio::task::coop::unconstrained(reactor(clock))));
+            drop(runtime.spawn(tokio::task::coop::unconstrained(reactor(clock, yields))));
         }
         Runs::Thread => start_thread(reactor)?,
     }
@@ -85,7 +90,7 @@ pub(crate) fn start(setup: Setup) -> io::Result<Arc<Handle>> {
 }
 
 /// Runs the reactor on a thread and a runtime of its own; returns when it can run. The thread ends with the reactor.
-fn start_thread(reactor: impl FnOnce(Clock) -> Reactor + Send + 'static) -> io::Result<()> {
+fn start_thread(reactor: impl FnOnce(Clock, bool) -> Reactor + Send + 'static) -> io::Result<()> {
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new().name("usernet".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -93,7 +98,7 @@ fn start_thread(reactor: impl FnOnce(Clock) -> Reactor + Send + 'static) -> io::
             Err(error) => return drop(started.send(Err(error))),
         };
         runtime.block_on(async {
-            let reactor = reactor(Clock::new(Box::pin(tokio::time::sleep(Duration::ZERO))));
+            let reactor = reactor(Clock::new(Box::pin(tokio::time::sleep(Duration::ZERO))), false);
             // The starter waits for this answer, so it is there to take it.
             drop(started.send(Ok(())));
             tokio::task::coop::unconstrained(reactor).await;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::clock::Clock;
 use super::command::{CAPACITY, Command};
 use super::outbox::Outbox;
-use super::turn::Reactor;
+use super::turn::{Pace, Reactor};
 use crate::config::StackConfig;
 use crate::device::{Capabilities, Device, Offload, Outgoing, Received};
 use crate::stack::{Engine, Secrets};
@@ -136,8 +136,8 @@ impl Bench {
             Box::new(move || *ended.lock().unwrap() += 1)
         };
         let clock = Clock::new(Box::pin(tokio::time::sleep(Duration::ZERO)));
-        let timing = (clock, busy_poll);
-        let reactor = Reactor::new(engine, Some(Box::new(device.clone())), timing, orders, on_end);
+        let pace = Pace { clock, busy_poll, yields: false };
+        let reactor = Reactor::new(engine, Some(Box::new(device.clone())), pace, orders, on_end);
         Bench { reactor: Box::pin(reactor), device, commands: Some(commands), ended }
     }
 

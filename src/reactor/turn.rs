@@ -27,7 +27,7 @@ const READ_BYTES_PER_TURN: usize = 512 << 10;
 const LOCAL_PER_TURN: usize = 64;
 /// Device writes in one turn.
 const WRITES_PER_TURN: usize = 256;
-/// Device writes of the last pass of a reactor that is being dropped.
+/// Device writes of the last pass of a reactor that is being dropped, about.
 const LAST_WRITES: usize = 4_096;
 /// No IP packet is longer.
 const LARGEST_PACKET: usize = 65_536;
@@ -36,7 +36,7 @@ const LARGEST_PACKET: usize = 65_536;
 enum Flow {
     /// Everything is done until the next wake-up.
     Rest,
-    /// A budget ran out: another turn at once, after other tasks had theirs.
+    /// A budget ran out, or a packet may come any moment: another turn at once, after other tasks had theirs.
     Again,
     /// An ACK waits for its owner's answer: another turn once everybody who can run has run.
     AfterUsers,
@@ -51,6 +51,16 @@ struct Closing {
     done: Vec<oneshot::Sender<bool>>,
 }
 
+/// When the reactor has its turns.
+pub(super) struct Pace {
+    pub clock: Clock,
+    /// How long it looks for work by itself before it waits to be woken; zero: not at all.
+    pub busy_poll: Duration,
+    /// Whether it shares its thread with a future of `block_on`, which a current-thread runtime polls after up to 61 tasks: a
+    /// reactor that wakes itself would run as often before its user does.
+    pub yields: bool,
+}
+
 /// The task. Lives while a handle or an orphan exists.
 pub(super) struct Reactor {
     engine: Engine,
@@ -61,6 +71,8 @@ pub(super) struct Reactor {
     /// A turn began and did not end: it panicked, the engine's state is unknown.
     in_turn: bool,
     busy: Busy,
+    /// Whether another turn at once would come before that of the main future.
+    yields: bool,
     /// The last field: whoever hears of the end finds every connection failed and the device given back.
     orders: Orders,
 }
@@ -113,7 +125,7 @@ impl Reactor {
     pub(super) fn new(
         mut engine: Engine,
         mut device: Option<Box<dyn Device>>,
-        (clock, busy_poll): (Clock, Duration),
+        Pace { clock, busy_poll, yields }: Pace,
         commands: mpsc::Receiver<Command>,
         on_end: Box<dyn FnOnce() + Send>,
     ) -> Reactor {
@@ -137,6 +149,7 @@ impl Reactor {
             closing: None,
             in_turn: false,
             busy: Busy { window: busy_poll, packets: 0, since: Instant::ZERO },
+            yields,
             orders: Orders { commands, on_end: Some(on_end) },
         }
     }
@@ -226,7 +239,7 @@ impl Reactor {
         let mut cx = Context::from_waker(Waker::noop());
         let now = self.clock.read();
         self.engine.last_gasp(now);
-        for _ in 0..LAST_WRITES {
+        for _ in 0..LAST_WRITES / WRITES_PER_TURN {
             match self.exchange(&mut cx, now) {
                 Ok(true) if !self.link.outbox.is_full() => {}
                 _ => break,
@@ -333,12 +346,13 @@ impl Future for Reactor {
                 this.in_turn = false;
                 Poll::Pending
             }
-            Ok(Flow::Again) => {
+            // Elsewhere another thread may take the reactor, whose users' thread may be computing: `yield_now` ties it to this one.
+            Ok(Flow::Again) if !this.yields => {
                 this.in_turn = false;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Ok(Flow::AfterUsers) => {
+            Ok(Flow::Again | Flow::AfterUsers) => {
                 this.in_turn = false;
                 // Waking ourselves would be too early: tokio polls the future of `block_on` after the tasks. This wakes
                 // after a whole round of the scheduler.

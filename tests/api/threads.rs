@@ -83,6 +83,27 @@ async fn all_is_down_when_shutdown_returns() {
     }
 }
 
+/// The future of `block_on` is polled after up to 61 tasks.
+#[tokio::test]
+async fn busy_polling_does_not_run_before_its_user() {
+    let (left, right) = pair(1500);
+    let one = host(1).device(left).busy_poll(Duration::from_secs(3600)).build().unwrap();
+    let two = host(2).device(right).build().unwrap();
+    let (mut client, mut server) = connected(&one, &two).await;
+    tokio::spawn(async move {
+        while let Ok(byte) = server.read_u8().await {
+            server.write_u8(byte).await.unwrap();
+        }
+    });
+    let before = one.stats().turns;
+    for _ in 0..100 {
+        client.write_all(b"x").await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+    }
+    let turns = one.stats().turns - before;
+    assert!(turns < 1_000, "{turns} turns for 100 round trips");
+}
+
 #[tokio::test]
 async fn busy_polling_carries_bytes() {
     let (left, right) = pair(1500);
