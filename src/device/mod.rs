@@ -79,7 +79,7 @@ impl Outgoing<'_> {
 /// called when trying again makes sense. An error is final: the device is gone and the stack ends with `NetworkDown`. A packet that
 /// the device can't carry (ENOBUFS, too long) is dropped with `Ok`, like loss on a wire.
 pub trait Device: Send {
-    /// What the device can do. Constant but for the MTU.
+    /// What the device can do; asked once, when its stack begins.
     fn capabilities(&self) -> Capabilities;
 
     /// Receives one packet into `bufs`.

@@ -48,7 +48,8 @@ impl TimeWait {
             return Verdict::NewSyn;
         }
         // Only a retransmission of the peer's FIN can be meant; whatever occupies sequence space, or was never in the
-        // window, gets the ACK. Old pure ACKs are dropped, so that two such records can't answer each other.
+        // window, gets the ACK. Deviates from RFC 9293 §3.10.7.4, first check: a pure ACK gets none, whatever its numbers, so that
+        // two such records can't answer each other.
         if seg.is_empty() {
             cx.stats.drop_packet(DropReason::BadState);
             return Verdict::Done;
