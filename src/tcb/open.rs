@@ -1,6 +1,5 @@
 //! [`Open`]: the control block of the seven synchronized states.
 
-use super::assembler::Assembler;
 use super::congestion::{Algorithm, Congestion, LossEvent};
 use super::flight::Flight;
 use super::handshake::{Synchronized, fixed_options_len, syn_window};
@@ -99,7 +98,6 @@ impl Open {
         let capacity = pipe.recv_capacity();
         let granted = first_promise(capacity, cx.config.memory_budget);
         let (their_scale, our_scale) = agreed.scales.unwrap_or((0, 0));
-        let rcv_nxt = irs + 1;
         // Half of what is granted, not of the buffer: a loopback segment fills the whole first promise.
         pipe.set_read_step((2 * usize::from(mss)).min(granted / 2).max(1));
         let mut congestion = Algorithm::new(options.congestion, u32::from(mss), cx.config.initial_window);
@@ -128,19 +126,7 @@ impl Open {
                 fin_queued: false,
                 small_end: None,
             },
-            rcv: RecvSpace {
-                nxt: rcv_nxt,
-                adv: rcv_nxt + u32::from(syn_window(cx, capacity)),
-                irs,
-                acked: rcv_nxt,
-                wscale: our_scale,
-                assembler: Assembler::default(),
-                fin: None,
-                mss: 0,
-                unacked: 0,
-                granted,
-                measured: (cx.now, 0),
-            },
+            rcv: RecvSpace::new(irs, syn_window(cx, capacity), our_scale, granted, cx.now),
             congestion,
             rtt,
             flight: Flight::default(),

@@ -63,12 +63,12 @@ impl Open {
         if self.life.state() == State::Closed {
             return Plan::Idle;
         }
+        if self.owed.has_duplicates() {
+            return Plan::Send(What::Duplicate);
+        }
         if self.reset_last.is_some() {
             let ack = || (!self.owed.is_empty()).then_some(What::Ack);
             return Plan::Send(self.plan_data().or_else(ack).unwrap_or(What::Reset));
-        }
-        if self.owed.has_duplicates() {
-            return Plan::Send(What::Duplicate);
         }
         let what =
             if self.probe_owed { self.plan_probe() } else { self.plan_retransmit().or_else(|| self.plan_data()) };

@@ -52,6 +52,24 @@ pub struct RecvSpace {
 }
 
 impl RecvSpace {
+    /// The SYNs are exchanged; ours offered `wnd` bytes.
+    pub fn new(irs: Seq, wnd: u16, wscale: u8, granted: usize, now: Instant) -> RecvSpace {
+        let nxt = irs + 1;
+        RecvSpace {
+            nxt,
+            adv: nxt + u32::from(wnd),
+            irs,
+            acked: nxt,
+            wscale,
+            assembler: Assembler::default(),
+            fin: None,
+            mss: 0,
+            unacked: 0,
+            granted,
+            measured: (now, 0),
+        }
+    }
+
     /// RCV.WND: the promise that still stands, in bytes.
     pub fn wnd(&self) -> u32 {
         self.adv.saturating_offset_from(self.nxt)
