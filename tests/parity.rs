@@ -11,6 +11,8 @@ mod kernel {
     include!("parity/endings.rs");
     include!("parity/last_words.rs");
     include!("parity/programs.rs");
+    include!("parity/ports.rs");
+    include!("parity/readiness.rs");
 }
 
 /// On the embedded stack.
@@ -20,4 +22,6 @@ mod userspace {
     include!("parity/endings.rs");
     include!("parity/last_words.rs");
     include!("parity/programs.rs");
+    include!("parity/ports.rs");
+    include!("parity/readiness.rs");
 }

@@ -211,3 +211,50 @@ async fn a_cancelled_connect_leaves_nothing_behind() {
     let wanted = client.local_addr().unwrap();
     within(async { while listener.accept().await.unwrap().1 != wanted {} }).await;
 }
+
+#[tokio::test]
+async fn a_reset_shows_once_to_whoever_asks_first() {
+    for write_first in [false, true] {
+        let (mut client, server) = connected().await;
+        server.set_zero_linger().unwrap();
+        drop(server);
+        within(async { while !client.ready(Interest::ERROR).await.unwrap().is_error() {} }).await;
+        client.shutdown().await.unwrap();
+        if write_first {
+            assert_eq!(kind(client.write(b"x").await), ErrorKind::ConnectionReset);
+        } else {
+            assert_eq!(kind(within(client.peek(&mut [0; 1])).await), ErrorKind::ConnectionReset);
+        }
+        assert_eq!(kind(client.write(b"x").await), ErrorKind::BrokenPipe);
+        assert_eq!(within(client.read(&mut [0; 1])).await.unwrap(), 0);
+        assert!(client.take_error().unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_reset_after_the_end_is_the_writers() {
+    let (mut client, mut server) = connected().await;
+    server.shutdown().await.unwrap();
+    assert_eq!(within(client.read(&mut [0; 1])).await.unwrap(), 0);
+    server.set_zero_linger().unwrap();
+    drop(server);
+    within(async { while !client.ready(Interest::ERROR).await.unwrap().is_error() {} }).await;
+    assert_eq!(client.try_read(&mut [0; 1]).unwrap(), 0);
+    assert_eq!(kind(client.write(b"x").await), ErrorKind::BrokenPipe);
+    assert!(client.take_error().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_listeners_linger_and_nodelay_are_its_streams() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_zero_linger().unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let mut client = within(TcpStream::connect(listener.local_addr().unwrap())).await.unwrap();
+    let (server, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(server.linger().unwrap(), Some(Duration::ZERO));
+    assert!(server.nodelay().unwrap());
+    drop((server, listener));
+    assert_eq!(kind(within(client.read(&mut [0; 1])).await), ErrorKind::ConnectionReset);
+}

@@ -266,3 +266,27 @@ async fn hyper_serves_and_fetches() {
         assert!(within(response.into_body().collect()).await.unwrap().to_bytes() == body);
     }
 }
+
+#[tokio::test]
+async fn a_tower_of_proxies_carries_bytes_and_the_end() {
+    let mut to = echo_server().await;
+    for _ in 0..10 {
+        let (listener, addr) = listener().await;
+        let next = std::mem::replace(&mut to, addr);
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut there = TcpStream::connect(next).await.unwrap();
+                    tokio::io::copy_bidirectional(&mut here, &mut there).await
+                });
+            }
+        });
+    }
+    let (mut reader, mut writer) = within(TcpStream::connect(to)).await.unwrap().into_split();
+    let sent = tokio::spawn(async move {
+        writer.write_all(&vec![7; 2_000_000]).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    assert_eq!(read_all(&mut reader).await.unwrap().len(), 2_000_000);
+    sent.await.unwrap();
+}

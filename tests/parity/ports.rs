@@ -1,0 +1,52 @@
+// Who may have which port, and what it is like to connect to oneself. Included once per stack by tests/parity.rs.
+
+#[tokio::test]
+async fn who_may_bind_beside_whom() {
+    let opened = |ip: &str, (reuseaddr, reuseport)| {
+        let ip: std::net::IpAddr = ip.parse().unwrap();
+        let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+        socket.set_reuseaddr(reuseaddr).unwrap();
+        socket.set_reuseport(reuseport).unwrap();
+        (socket, ip)
+    };
+    let options = [(false, false), (true, false), (false, true), (true, true)];
+    for (a, b, meet) in [
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.1", "0.0.0.0", true),
+        ("0.0.0.0", "127.0.0.1", true),
+        ("127.0.0.1", "127.0.0.2", false),
+        ("::", "127.0.0.1", true),
+        ("0.0.0.0", "::", true),
+        ("::1", "0.0.0.0", false),
+        ("::ffff:127.0.0.1", "127.0.0.1", true),
+    ] {
+        for (old, new) in options.into_iter().flat_map(|old| options.map(|new| (old, new))) {
+            let ((one, one_ip), (two, two_ip)) = (opened(a, old), opened(b, new));
+            if one.bind(SocketAddr::new(one_ip, 0)).is_err() {
+                continue; // a kernel without IPv6
+            }
+            let (both_addr, both_port) = (old.0 && new.0, old.1 && new.1);
+            let bound = two.bind(SocketAddr::new(two_ip, one.local_addr().unwrap().port()));
+            assert_eq!(bound.is_ok(), !meet || both_addr || both_port, "{a} {old:?}, {b} {new:?}: {bound:?}");
+            if bound.is_err() {
+                assert_eq!(kind(bound), ErrorKind::AddrInUse);
+                continue;
+            }
+            let _listener = one.listen(8).unwrap();
+            let listening = two.listen(8).map(drop);
+            assert_eq!(listening.is_ok(), !meet || both_port, "{a} {old:?}, {b} {new:?}: {listening:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_connected_to_itself_reads_what_it_writes() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = socket.local_addr().unwrap();
+    let mut stream = within(socket.connect(addr)).await.unwrap();
+    stream.write_all(b"me").await.unwrap();
+    assert_eq!(read_exactly(&mut stream, 2).await, b"me");
+    stream.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut stream).await.unwrap(), b"");
+}
