@@ -94,7 +94,7 @@ impl UserStream {
         self.poll_event(cx, Direction::Write).map_ok(drop)
     }
 
-    /// Reads what is there without waiting. `Ok(0)`: the peer sent FIN (or `buf` is empty).
+    /// Reads what is there without waiting. `Ok(0)`: the peer sent FIN (or `buf` is empty and something is there).
     ///
     /// # Errors
     ///
@@ -119,7 +119,9 @@ impl UserStream {
         "assert_eq!(stream.try_read_vectored(&mut bufs)?, 3);"
     )]
     pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.attempt(pipe::Ready::READ, || self.read_now(bufs))
+        // As `readv`, which does not ask the socket for nothing; `recv` does: a `try_read` of nothing finds what any read would.
+        let wants_nothing = bufs.iter().all(|buf| buf.is_empty());
+        self.attempt(pipe::Ready::READ, || if wants_nothing { Ok(0) } else { self.read_now(bufs) })
     }
 
     /// Like [`try_read`](UserStream::try_read), into a [`BufMut`], whose cursor it advances.
@@ -138,12 +140,7 @@ impl UserStream {
     pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
         // One system call of tokio's fills one chunk; so here.
         let want = buf.chunk_mut().len();
-        self.attempt(pipe::Ready::READ, || {
-            if want == 0 {
-                return Ok(0);
-            }
-            self.end.try_read_with(want, &mut |part| buf.put_slice(part)).map_err(to_io)
-        })
+        self.attempt(pipe::Ready::READ, || self.end.try_read_with(want, &mut |part| buf.put_slice(part)).map_err(to_io))
     }
 
     /// Queues bytes without waiting and returns how many it took.
@@ -256,11 +253,7 @@ impl UserStream {
 
     pub(super) fn poll_read_shared(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll_attempt(cx, Direction::Read, || {
-            let want = buf.remaining();
-            if want == 0 {
-                return Ok(());
-            }
-            self.end.try_read_with(want, &mut |part| buf.put_slice(part)).map(drop).map_err(to_io)
+            self.end.try_read_with(buf.remaining(), &mut |part| buf.put_slice(part)).map(drop).map_err(to_io)
         })
     }
 
@@ -311,9 +304,6 @@ impl UserStream {
 
     fn read_now(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let want = bufs.iter().map(|buf| buf.len()).sum();
-        if want == 0 {
-            return Ok(0);
-        }
         let mut bufs = bufs.iter_mut();
         let mut current: &mut [u8] = &mut [];
         self.end
@@ -336,11 +326,7 @@ impl UserStream {
     }
 
     fn peek_now(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
-        let want = buf.remaining();
-        if want == 0 {
-            return Ok(0);
-        }
-        self.end.try_peek_with(want, &mut |part| buf.put_slice(part)).map_err(to_io)
+        self.end.try_peek_with(buf.remaining(), &mut |part| buf.put_slice(part)).map_err(to_io)
     }
 }
 

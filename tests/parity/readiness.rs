@@ -88,3 +88,42 @@ async fn empty_slices_among_others_are_skipped() {
     assert_eq!(server.try_write_vectored(&[]).unwrap(), 0);
     assert_eq!(read_exactly(&mut client, 3).await, b"abc");
 }
+
+// ---- nothing asked for ----
+
+#[tokio::test]
+async fn an_empty_read_of_nothing_would_block() {
+    let (client, server) = connected().await;
+    for stream in [&client, &server] {
+        for _ in 0..2 {
+            assert_eq!(kind(stream.try_read(&mut [])), ErrorKind::WouldBlock);
+        }
+        assert_eq!(kind(stream.try_read_buf(&mut bytes::BufMut::limit(Vec::new(), 0))), ErrorKind::WouldBlock);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_read_or_peek_waits_until_something_is_there() {
+    let (mut client, mut server) = connected().await;
+    let pending = poll_fn(|cx| Poll::Ready(client.poll_peek(cx, &mut ReadBuf::new(&mut [])).is_pending())).await;
+    assert!(pending);
+    assert!(futures::poll!(std::pin::pin!(client.peek(&mut []))).is_pending());
+    assert!(futures::poll!(std::pin::pin!(client.read(&mut []))).is_pending());
+    server.write_all(b"x").await.unwrap();
+    assert_eq!(within(client.peek(&mut [])).await.unwrap(), 0);
+    assert_eq!(within(client.read(&mut [])).await.unwrap(), 0);
+    assert_eq!(client.try_read(&mut []).unwrap(), 0);
+    assert_eq!(read_exactly(&mut client, 1).await, b"x");
+}
+
+#[tokio::test]
+async fn an_empty_read_finds_the_error_and_one_of_no_slices_does_not() {
+    let (client, server) = connected().await;
+    server.set_zero_linger().unwrap();
+    drop(server);
+    within(async { while !client.ready(Interest::ERROR).await.unwrap().is_error() {} }).await;
+    assert_eq!(client.try_read_vectored(&mut []).unwrap(), 0);
+    assert_eq!(client.try_read_vectored(&mut [IoSliceMut::new(&mut [])]).unwrap(), 0);
+    assert_eq!(kind(client.try_read(&mut [])), ErrorKind::ConnectionReset);
+    assert_eq!(client.try_read(&mut []).unwrap(), 0);
+}
