@@ -342,8 +342,8 @@ impl UserStream {
         self.end.info().1.fill
     }
 
-    /// Waits until the peer's TCP has acknowledged every byte written so far. That is what `flush` can not promise:
-    /// as in tokio, it waits for nothing.
+    /// Waits until the peer's TCP has acknowledged every byte written before the call, whatever is written meanwhile. That is
+    /// what `flush` can not promise: as in tokio, it waits for nothing.
     ///
     /// # Errors
     ///

@@ -38,7 +38,7 @@ impl Ready {
     pub const WRITE_CLOSED: Ready = Ready(1 << 3);
     /// The connection failed.
     pub const ERROR: Ready = Ready(1 << 4);
-    /// Every byte that was written is acknowledged; set only while someone waits for it (`UserEnd::drained`).
+    /// Bytes were acknowledged; set only while someone waits for it (`UserEnd::drained`).
     pub const DRAINED: Ready = Ready(1 << 5);
     /// Everything.
     pub const ALL: Ready = Ready(0b11_1111);

@@ -176,6 +176,16 @@ impl Memory {
         BufferInfo { fill, ..self.region.buffer(side) }
     }
 
+    /// Whether the consumer of a ring has given up every byte before `position`.
+    pub fn has_consumed(&self, side: Side, position: u64) -> bool {
+        self.positions(side).head(Ordering::Acquire) >= position
+    }
+
+    /// The position behind the last byte published in a ring.
+    pub fn published(&self, side: Side) -> u64 {
+        self.positions(side).tail(Ordering::Acquire)
+    }
+
     /// Cuts `len` bytes (≤ span) at `position` into the part before and the part after the end of the span.
     fn cut(&self, side: Side, position: u64, len: usize) -> Cut {
         let (span, base) = self.positions(side).mapping();

@@ -89,7 +89,9 @@ impl StackEnd {
         self.send.consume(n);
         self.shared.discharge(n);
         self.answer_writer();
-        if self.send.is_empty() && self.shared.drain_waits.swap(false, Ordering::SeqCst) {
+        // Looked at after `answer_writer`'s fence. Who waits for more than this asks again.
+        if self.shared.drain_waits.load(Ordering::SeqCst) {
+            self.shared.drain_waits.store(false, Ordering::SeqCst);
             self.pending |= Ready::DRAINED;
         }
     }

@@ -197,7 +197,7 @@ impl UserEnd {
         is_writable(writer.len(), self.limit(writer))
     }
 
-    /// Waits until every byte written so far, and after, is acknowledged.
+    /// Waits until every byte written before the call is acknowledged.
     ///
     /// # Errors
     ///
@@ -207,7 +207,8 @@ impl UserEnd {
     ///
     /// Waiting changes nothing.
     pub async fn drained(&self) -> Result<(), ConnError> {
-        let readiness = self.readiness();
+        let (readiness, memory) = (self.readiness(), &self.shared.memory);
+        let end = memory.published(Side::Send);
         loop {
             // The question first, then the look at the ring: as in `wait_for_room`.
             let event = readiness.event(Ready::DRAINED | Ready::ERROR);
@@ -216,7 +217,7 @@ impl UserEnd {
             if self.is_dead() {
                 return Err(ConnError::NetworkDown);
             }
-            if self.shared.memory.info(Side::Send).fill == 0 {
+            if memory.has_consumed(Side::Send, end) {
                 return Ok(());
             }
             if self.is_over() {

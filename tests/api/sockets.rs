@@ -1,6 +1,7 @@
 //! What tokio does not have, families, limits.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -72,6 +73,33 @@ async fn drain_waits_for_acknowledgements() {
     server.abort();
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(kind(client.write_all(b"x").await), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn drain_returns_although_another_task_goes_on_writing() {
+    let listener = UserListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Arc::new(UserStream::connect(listener.local_addr().unwrap()).await.unwrap());
+    let (mut server, _) = listener.accept().await.unwrap();
+    let writer = Arc::clone(&client);
+    let writing = tokio::spawn(async move {
+        loop {
+            writer.writable().await.unwrap();
+            let _ = writer.try_write(&[1; 65_536]);
+            tokio::task::yield_now().await;
+        }
+    });
+    let reading = tokio::spawn(async move {
+        let mut buf = vec![0; 65_536];
+        while server.read(&mut buf).await.is_ok_and(|n| n > 0) {}
+    });
+    for _ in 0..10 {
+        while client.unacked() == 0 {
+            tokio::task::yield_now().await;
+        }
+        within(client.drain()).await.unwrap();
+    }
+    writing.abort();
+    reading.abort();
 }
 
 #[tokio::test(start_paused = true)]
