@@ -26,6 +26,8 @@ pub enum ConnError {
     NetworkDown,
     /// The address or 4-tuple is taken.
     AddrInUse,
+    /// From this port there is a connection to that destination already.
+    TupleInUse,
     /// The address is not one of the stack's.
     AddrNotAvailable,
     /// Every ephemeral port to this destination is taken.
@@ -55,7 +57,8 @@ impl ConnError {
             ConnError::NetworkUnreachable | ConnError::EmbeddedOnly => Kind::NetworkUnreachable,
             ConnError::NetworkDown => Kind::NetworkDown,
             ConnError::AddrInUse => Kind::AddrInUse,
-            ConnError::AddrNotAvailable | ConnError::PortsExhausted => Kind::AddrNotAvailable,
+            // The kernel's EADDRNOTAVAIL for all three (`__inet_check_established`, `__inet_hash_connect`).
+            ConnError::AddrNotAvailable | ConnError::TupleInUse | ConnError::PortsExhausted => Kind::AddrNotAvailable,
             ConnError::InvalidInput => Kind::InvalidInput,
             ConnError::ReservedLimit | ConnError::MemoryBudget | ConnError::ConnectionLimit => Kind::OutOfMemory,
             ConnError::Aborted => Kind::ConnectionAborted,
@@ -77,6 +80,7 @@ impl ConnError {
             ConnError::NetworkDown => "the usernet device or reactor is gone",
             ConnError::AddrInUse => "address already in use",
             ConnError::AddrNotAvailable => "address is not one of the stack's",
+            ConnError::TupleInUse => "there is a connection from this port to this destination already",
             ConnError::PortsExhausted => "no ephemeral port left for this destination",
             ConnError::InvalidInput => "wrong address family or socket state",
             ConnError::ReservedLimit => "the stack's max_reserved (address space for buffers) is spent",

@@ -253,8 +253,9 @@ impl UserSocket {
     ///
     /// # Errors
     ///
-    /// `AddrInUse`; `AddrNotAvailable` (not an address of the stack); `InvalidInput` (wrong family, or bound already);
-    /// `OutOfMemory` (`max_reserved`); `NetworkDown`; `Unsupported` without a tokio runtime with timers.
+    /// `AddrInUse` (also if no port is free); `AddrNotAvailable` (not an address of the stack); `InvalidInput` (wrong
+    /// family, or bound already); `OutOfMemory` (`max_reserved`); `NetworkDown`; `Unsupported` without a tokio runtime
+    /// with timers.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -273,9 +274,9 @@ impl UserSocket {
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused` (RST), `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `AddrInUse` (the bound port
-    /// already has this connection), `AddrNotAvailable` (no port left), `InvalidInput` (wrong family), `OutOfMemory`
-    /// (a limit of the stack), `NetworkDown`, `Unsupported` without a tokio runtime with timers.
+    /// `ConnectionRefused` (RST), `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `AddrNotAvailable` (no port left, or
+    /// the bound port already has this connection), `InvalidInput` (wrong family), `OutOfMemory` (a limit of the stack),
+    /// `NetworkDown`, `Unsupported` without a tokio runtime with timers.
     ///
     /// # Cancel safety
     ///

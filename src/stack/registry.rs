@@ -65,7 +65,7 @@ impl Registry {
     /// Binds `new` to a port (0: chooses one); returns id and port.
     ///
     /// # Errors
-    /// `AddrInUse`; `PortsExhausted` for port 0.
+    /// `AddrInUse`; for port 0 too, as `inet_csk_get_port`.
     pub(super) fn bind(&mut self, mut new: Bound, port: u16) -> Result<(u64, u16), ConnError> {
         self.check_alive()?;
         let port = if port == 0 { self.pick_bind_port(new.scope)? } else { port };
@@ -84,7 +84,7 @@ impl Registry {
     fn pick_bind_port(&mut self, scope: Scope) -> Result<u16, ConnError> {
         let Registry { ports, bound, uses, .. } = self;
         let free = |port| !bound.overlap(scope, port) && !uses.overlap(scope, port);
-        ports.pick(scope.ip, None, free).ok_or(ConnError::PortsExhausted)
+        ports.pick(scope.ip, None, free).ok_or(ConnError::AddrInUse)
     }
 
     /// Releases a bound socket.
@@ -170,7 +170,7 @@ impl Registry {
     /// Claims the tuple from `local` (port 0: chooses one) to `remote`.
     ///
     /// # Errors
-    /// `AddrInUse`: the tuple is taken. `PortsExhausted`.
+    /// `TupleInUse`. `PortsExhausted`.
     pub(super) fn claim(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<FourTuple, ConnError> {
         self.check_alive()?;
         let local = match local.port() {
@@ -178,7 +178,7 @@ impl Registry {
             _ => local,
         };
         let tuple = FourTuple { local, remote };
-        if self.adopt(&Key::new(&tuple)) { Ok(tuple) } else { Err(ConnError::AddrInUse) }
+        if self.adopt(&Key::new(&tuple)) { Ok(tuple) } else { Err(ConnError::TupleInUse) }
     }
 
     fn pick_connect_port(&mut self, ip: IpAddr, remote: SocketAddr) -> Result<u16, ConnError> {

@@ -61,7 +61,7 @@ impl Shared {
     /// Takes a local address and port (0: an ephemeral one) until the [`Binding`] is dropped.
     ///
     /// # Errors
-    /// `AddrNotAvailable`: not one of ours. `AddrInUse`. `PortsExhausted`. `NetworkDown`.
+    /// `AddrNotAvailable`: not one of ours. `AddrInUse`. `NetworkDown`.
     pub fn bind(self: &Arc<Self>, addr: SocketAddr, options: &SocketOptions) -> Result<Binding, ConnError> {
         let ip = canonical(addr.ip());
         if !ip.is_unspecified() && !is_local(&self.config.addresses, ip) {
@@ -110,8 +110,8 @@ impl Shared {
     /// control block (TIME-WAIT included) ends; [`Shared::release`] does if the order never reached the engine.
     ///
     /// # Errors
-    /// `InvalidInput`: families differ. `EmbeddedOnly`, `NetworkUnreachable`: no way there. `AddrInUse`: the tuple is
-    /// taken. `PortsExhausted`. `Refused`: port 0. `NetworkDown`.
+    /// `InvalidInput`: families differ. `EmbeddedOnly`, `NetworkUnreachable`: no way there. `TupleInUse`. `PortsExhausted`.
+    /// `Refused`: port 0. `NetworkDown`.
     pub fn claim(
         &self,
         binding: Option<&Binding>,

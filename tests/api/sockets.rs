@@ -308,3 +308,12 @@ async fn ports_run_out_per_destination() {
     stack.connect("10.0.0.1:81").await.unwrap();
     drop((listener, other));
 }
+
+/// Linux: `bind` to port 0 without a free port is EADDRINUSE, `connect` without one EADDRNOTAVAIL.
+#[tokio::test]
+async fn without_a_free_port_bind_says_in_use_and_connect_not_available() {
+    let stack = host(1).configure(|config| config.ephemeral_ports = (40_000, 40_000)).build().unwrap();
+    let listener = stack.bind("10.0.0.1:0").await.unwrap();
+    assert_eq!(kind(stack.bind("10.0.0.1:0").await), ErrorKind::AddrInUse);
+    assert_eq!(kind(stack.connect(listener.local_addr().unwrap()).await), ErrorKind::AddrNotAvailable);
+}

@@ -50,3 +50,18 @@ async fn a_socket_connected_to_itself_reads_what_it_writes() {
     stream.shutdown().await.unwrap();
     assert_eq!(read_all(&mut stream).await.unwrap(), b"");
 }
+
+#[tokio::test]
+async fn a_connection_that_exists_is_not_available() {
+    let (_listener, addr) = listener().await;
+    let open = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket
+    };
+    let (one, two) = (open(), open());
+    one.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    two.bind(one.local_addr().unwrap()).unwrap();
+    let _first = within(one.connect(addr)).await.unwrap();
+    assert_eq!(kind(within(two.connect(addr)).await), ErrorKind::AddrNotAvailable);
+}

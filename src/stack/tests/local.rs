@@ -140,7 +140,7 @@ fn claim_answers_as_linux() {
     let v6 = shared.bind(addr("[::]:5001"), &plain).expect("free");
     let tuple = claim(Some(&v4), "10.0.0.2:80").expect("free");
     assert_eq!(tuple.local, addr("10.0.0.1:5000"));
-    assert_eq!(claim(Some(&v4), "10.0.0.2:80"), Err(ConnError::AddrInUse));
+    assert_eq!(claim(Some(&v4), "10.0.0.2:80"), Err(ConnError::TupleInUse));
     claim(Some(&v4), "10.0.0.2:81").expect("another tuple");
     shared.release(&tuple);
     claim(Some(&v4), "10.0.0.2:80").expect("released");

@@ -309,7 +309,7 @@ fn name(error: ConnError) -> &'static str {
         ConnError::NetworkUnreachable | ConnError::EmbeddedOnly => "ENETUNREACH",
         ConnError::NetworkDown => "ENETDOWN",
         ConnError::AddrInUse => "EADDRINUSE",
-        ConnError::AddrNotAvailable | ConnError::PortsExhausted => "EADDRNOTAVAIL",
+        ConnError::AddrNotAvailable | ConnError::TupleInUse | ConnError::PortsExhausted => "EADDRNOTAVAIL",
         ConnError::InvalidInput => "EINVAL",
         ConnError::Aborted => "ECONNABORTED",
         _ => "ENOMEM",
