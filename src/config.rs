@@ -13,7 +13,7 @@ pub type Cidr = (IpAddr, u8);
 pub struct StackConfig {
     /// Our addresses.
     pub addresses: Vec<Cidr>,
-    /// The in-memory stack a runtime gets when none was built: reaches its own addresses only. Off.
+    /// Without a device: reaches its own addresses only. The builder sets it.
     pub embedded: bool,
     /// Largest IP packet in bytes. 1500, Ethernet.
     pub mtu: usize,

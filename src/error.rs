@@ -20,11 +20,11 @@ pub enum ConnError {
     HostUnreachable,
     /// ICMP network unreachable while connecting, or no route to the destination.
     NetworkUnreachable,
-    /// The destination lies outside the embedded stack.
+    /// The stack has no device, and the destination is none of its own addresses.
     EmbeddedOnly,
     /// The device or the reactor is gone.
     NetworkDown,
-    /// The address or 4-tuple is taken.
+    /// The address is taken; for port 0, every ephemeral port of it.
     AddrInUse,
     /// From this port there is a connection to that destination already.
     TupleInUse,
@@ -74,8 +74,8 @@ impl ConnError {
             ConnError::HostUnreachable => "no route to host",
             ConnError::NetworkUnreachable => "network is unreachable",
             ConnError::EmbeddedOnly => {
-                "the embedded in-memory stack only reaches 127.0.0.0/8 and ::1; build a Stack with a device and \
-                 make it current with set_default() or scope()"
+                "a stack without a device reaches only its own addresses (the embedded one: loopback); build one with a \
+                 device and make it current with set_default() or scope()"
             }
             ConnError::NetworkDown => "the usernet device or reactor is gone",
             ConnError::AddrInUse => "address already in use",

@@ -51,7 +51,7 @@ pub(super) fn destination(addresses: &[Cidr], ip: IpAddr) -> IpAddr {
 /// The source address for packets to `remote`.
 ///
 /// # Errors
-/// `EmbeddedOnly` on the embedded stack, else `NetworkUnreachable`: nothing of that family, or no unicast destination.
+/// `EmbeddedOnly` without a device, else `NetworkUnreachable`: nothing of that family, or no unicast destination.
 pub(super) fn source_for(config: &StackConfig, remote: IpAddr) -> Result<IpAddr, ConnError> {
     let addresses = &config.addresses;
     let local = is_local(addresses, remote);

@@ -317,3 +317,12 @@ async fn without_a_free_port_bind_says_in_use_and_connect_not_available() {
     assert_eq!(kind(stack.bind("10.0.0.1:0").await), ErrorKind::AddrInUse);
     assert_eq!(kind(stack.connect(listener.local_addr().unwrap()).await), ErrorKind::AddrNotAvailable);
 }
+
+#[tokio::test]
+async fn the_refusal_of_a_stack_without_a_device_speaks_of_its_own_addresses() {
+    let stack = host(1).build().unwrap();
+    let error = stack.connect("10.0.0.7:80").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
+    let text = error.to_string();
+    assert!(text.contains("its own addresses") && text.contains("device"), "{text}");
+}
