@@ -89,15 +89,19 @@ impl Inner {
             return Ok(Arc::clone(handle));
         }
         let handle = current()?;
-        self.user.join(&handle.shared().budget)?;
+        self.user.region().join(&handle.shared().budget)?;
         self.handle = Some(Arc::clone(&handle));
         Ok(handle)
     }
 
-    /// Reserves buffers of other sizes; the old ones are given back.
+    /// Reserves buffers of other sizes in place of the old ones.
     fn reserve(&mut self, options: SocketOptions) -> Result<(), ConnError> {
-        let (user, pipe) = reserve(options, self.handle.as_ref())?;
-        (self.user, self.pipe) = (user, pipe);
+        let (send, recv) = sizes(options)?;
+        let region = match &self.handle {
+            Some(handle) => handle.shared().budget.region_in_place_of(self.user.region(), send, recv)?,
+            None => Region::map(send, recv)?,
+        };
+        (self.user, self.pipe) = pipe(region, options);
         Ok(())
     }
 
@@ -114,10 +118,15 @@ impl Inner {
     }
 }
 
+/// Of both buffers: to send, to receive.
+fn sizes(options: SocketOptions) -> Result<(usize, usize), ConnError> {
+    let size = |bytes: u32| usize::try_from(bytes).map_err(|_| ConnError::InvalidInput);
+    Ok((size(options.send_buffer)?, size(options.recv_buffer)?))
+}
+
 /// Reserves both buffers, charged to the stack if there is one.
 fn reserve(options: SocketOptions, handle: Option<&Arc<Handle>>) -> Result<(UserEnd, StackEnd), ConnError> {
-    let size = |bytes: u32| usize::try_from(bytes).map_err(|_| ConnError::InvalidInput);
-    let (send, recv) = (size(options.send_buffer)?, size(options.recv_buffer)?);
+    let (send, recv) = sizes(options)?;
     let region = match handle {
         Some(handle) => handle.shared().budget.region(send, recv)?,
         None => Region::map(send, recv)?,

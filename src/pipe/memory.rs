@@ -65,12 +65,31 @@ impl Budget {
     ///
     /// As these.
     pub fn region(self: &Arc<Self>, send: usize, recv: usize) -> Result<Region, ConnError> {
-        let region = match self.take_spare(send, recv) {
-            Some(mapping) => Region::over(mapping),
-            None => Region::map(send, recv)?,
-        };
+        let region = self.uncharged(send, recv)?;
         region.join(self)?;
         Ok(region)
+    }
+
+    /// As [`Budget::region`], in place of `old`, which is charged to this stack and about to go: only the difference is
+    /// charged, so smaller buffers always fit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Budget::region`]; `old` then keeps its charge.
+    pub fn region_in_place_of(self: &Arc<Self>, old: &Region, send: usize, recv: usize) -> Result<Region, ConnError> {
+        let region = self.uncharged(send, recv)?;
+        let before = old.charged.swap(0, Ordering::Relaxed);
+        match region.charge(self, before) {
+            Ok(()) => Ok(region),
+            Err(error) => {
+                old.charged.store(before, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn uncharged(&self, send: usize, recv: usize) -> Result<Region, ConnError> {
+        self.take_spare(send, recv).map_or_else(|| Region::map(send, recv), |mapping| Ok(Region::over(mapping)))
     }
 
     /// A mapping of this shape, the last one that came back: its pages are in the cache.
@@ -184,12 +203,6 @@ pub enum Demand {
     FirstPage,
 }
 
-/// Adds if the sum stays within `limit`.
-fn add_within(counter: &AtomicU64, bytes: u64, limit: u64) -> bool {
-    let sum = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= limit);
-    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
-}
-
 fn subtract(counter: &AtomicU64, bytes: u64) {
     let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
         debug_assert!(now >= bytes, "gave back {bytes} of {now}");
@@ -249,8 +262,10 @@ pub struct Region {
     mapping: ManuallyDrop<Mapping>,
     /// Bytes from the start of each buffer that may have been written since it was last wiped.
     touched: [AtomicUsize; 2],
-    /// The stack that this region is charged to.
+    /// The stack that this region belongs to.
     stack: OnceLock<Arc<Budget>>,
+    /// Bytes charged to it: none of a region whose successor has taken the charge over.
+    charged: AtomicU64,
 }
 
 impl Region {
@@ -264,7 +279,12 @@ impl Region {
     }
 
     fn over(mapping: Mapping) -> Region {
-        Region { mapping: ManuallyDrop::new(mapping), touched: Default::default(), stack: OnceLock::new() }
+        Region {
+            mapping: ManuallyDrop::new(mapping),
+            touched: Default::default(),
+            stack: OnceLock::new(),
+            charged: AtomicU64::new(0),
+        }
     }
 
     /// Charges `max_reserved` of a stack; given back on drop. Joining twice changes nothing.
@@ -273,16 +293,23 @@ impl Region {
     ///
     /// [`ConnError::ReservedLimit`] if the stack's `max_reserved` is spent.
     pub fn join(&self, budget: &Arc<Budget>) -> Result<(), ConnError> {
-        if self.stack.get().is_some() {
-            return Ok(());
-        }
-        if !add_within(&budget.reserved, self.reserved(), budget.max_reserved) {
-            return Err(ConnError::ReservedLimit);
-        }
+        if self.stack.get().is_some() { Ok(()) } else { self.charge(budget, 0) }
+    }
+
+    /// Charges this region in place of `before` bytes.
+    fn charge(&self, budget: &Arc<Budget>, before: u64) -> Result<(), ConnError> {
+        let bytes = self.reserved();
+        let charged = |all: u64| {
+            let sum = all.saturating_sub(before).checked_add(bytes)?;
+            (bytes <= before || sum <= budget.max_reserved).then_some(sum)
+        };
+        let limit = |_| ConnError::ReservedLimit;
+        budget.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged).map_err(limit)?;
         if self.stack.set(Arc::clone(budget)).is_err() {
             // Another thread joined in between; one charge is enough.
-            subtract(&budget.reserved, self.reserved());
+            subtract(&budget.reserved, bytes);
         }
+        self.charged.store(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -373,7 +400,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         let stack = self.stack.take();
         if let Some(budget) = &stack {
-            subtract(&budget.reserved, self.reserved());
+            subtract(&budget.reserved, self.charged.load(Ordering::Relaxed));
         }
         let keep = stack.filter(|_| self.wipe(Side::Send) && self.wipe(Side::Recv));
         // SAFETY: `drop` runs once and nothing uses `mapping` after this.

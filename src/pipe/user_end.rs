@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use super::doorbell::Orders;
 use super::ring::{Consumer, Producer};
 use super::shared::{Flags, Shared, TryError, lock};
-use super::{Budget, BufferInfo, ConnInfo, Readiness, Ready, Side};
+use super::{BufferInfo, ConnInfo, Readiness, Ready, Region, Side};
 use crate::config::SocketOptions;
 use crate::error::ConnError;
 
@@ -274,13 +274,9 @@ impl UserEnd {
         Watch { shared: Arc::clone(&self.shared) }
     }
 
-    /// Charges the buffers to a stack, as [`super::Region::join`].
-    ///
-    /// # Errors
-    ///
-    /// `ReservedLimit` if the stack's `max_reserved` is spent.
-    pub fn join(&self, budget: &Arc<Budget>) -> Result<(), ConnError> {
-        self.shared.memory.region().join(budget)
+    /// The address space of both buffers.
+    pub fn region(&self) -> &Region {
+        self.shared.memory.region()
     }
 
     /// The error of the connection, if nobody has taken it yet. Always `NetworkDown` if the reactor died.

@@ -326,3 +326,20 @@ async fn the_refusal_of_a_stack_without_a_device_speaks_of_its_own_addresses() {
     let text = error.to_string();
     assert!(text.contains("its own addresses") && text.contains("device"), "{text}");
 }
+
+#[tokio::test]
+async fn smaller_buffers_need_no_more_address_space() {
+    let stack = host(1).max_reserved(6 << 20).build().unwrap();
+    let socket = stack.socket().unwrap(); // with its default sizes that is all
+    assert_eq!(kind(stack.socket()), ErrorKind::OutOfMemory);
+    assert_eq!(kind(socket.set_recv_buffer_size(8 << 20)), ErrorKind::OutOfMemory);
+    assert_eq!(socket.recv_buffer_size().unwrap(), 4 << 20);
+    socket.set_recv_buffer_size(65_536).unwrap();
+    socket.set_send_buffer_size(65_536).unwrap();
+    // What was given back is there for others, and for the same one again.
+    let other = stack.socket();
+    assert_eq!(kind(other), ErrorKind::OutOfMemory);
+    socket.set_recv_buffer_size(4 << 20).unwrap();
+    drop(socket);
+    stack.socket().unwrap();
+}

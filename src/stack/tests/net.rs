@@ -105,7 +105,7 @@ impl Net {
         let options = self.options(of);
         let region = Region::map(options.send_buffer as usize, options.recv_buffer as usize).expect("mapped");
         let (user, stack_end) = pipe(region, options);
-        user.join(&self.engines[of].shared.budget).expect("within the limit");
+        user.region().join(&self.engines[of].shared.budget).expect("within the limit");
         self.engines[of].connect(self.now, Connect { pipe: stack_end, tuple, options });
         Stream(user)
     }
