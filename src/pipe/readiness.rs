@@ -34,7 +34,7 @@ impl Ready {
     pub const WRITABLE: Ready = Ready(1 << 1);
     /// Nothing more will come. Final.
     pub const READ_CLOSED: Ready = Ready(1 << 2);
-    /// Nothing more can go. Final.
+    /// Nothing more can go, and nothing more will come: both halves are closed, or the connection is over. Final.
     pub const WRITE_CLOSED: Ready = Ready(1 << 3);
     /// The connection failed.
     pub const ERROR: Ready = Ready(1 << 4);

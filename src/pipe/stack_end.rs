@@ -316,12 +316,23 @@ impl StackEnd {
     pub fn on_fin(&mut self) {
         self.shared.set_flags(Flags::FIN);
         self.pending |= Ready::READABLE | Ready::READ_CLOSED;
+        self.on_half_closed();
     }
 
     /// Our FIN has been placed behind the last byte.
     pub fn on_write_closed(&mut self) {
         self.shared.set_flags(Flags::WRITE_SHUT);
-        self.pending |= Ready::WRITABLE | Ready::WRITE_CLOSED;
+        self.pending |= Ready::WRITABLE;
+        self.on_half_closed();
+    }
+
+    /// Linux shows the writing half as closed (EPOLLHUP) when both are; an own shutdown alone makes it writable: the write
+    /// fails at once (`tcp_poll`).
+    fn on_half_closed(&mut self) {
+        let flags = self.shared.flags();
+        if flags.any(Flags::FIN) && flags.any(Flags::WRITE_SHUT) {
+            self.pending |= Ready::WRITE_CLOSED;
+        }
     }
 
     /// The connection failed. The first ending wins. `NetworkDown` is final and fails everything, like a dead reactor.

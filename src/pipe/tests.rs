@@ -278,9 +278,12 @@ fn a_write_after_the_own_shutdown_breaks_the_pipe() {
     assert_eq!(sent(&p.stack), b"last");
     p.stack.on_write_closed();
     p.stack.wake();
-    assert!(p.user.readiness().event(Ready::WRITE).ready.is_write_closed());
+    assert_eq!(p.user.readiness().event(Ready::WRITE).ready, Ready::WRITABLE);
     receive(&mut p.stack, b"answer");
     assert_eq!(read(&p.user, 9), Ok(b"answer".to_vec()));
+    p.stack.on_fin();
+    p.stack.wake();
+    assert!(p.user.readiness().event(Ready::WRITE).ready.is_write_closed());
     // Linux: the error of the connection goes before the shutdown's EPIPE, once.
     p.stack.fail(ConnError::Reset);
     assert_eq!(write(&p.user, b"x"), RESET);

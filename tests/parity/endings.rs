@@ -258,3 +258,16 @@ async fn a_listeners_linger_and_nodelay_are_its_streams() {
     drop((server, listener));
     assert_eq!(kind(within(client.read(&mut [0; 1])).await), ErrorKind::ConnectionReset);
 }
+
+#[tokio::test]
+async fn an_own_shutdown_alone_does_not_show_as_write_closed() {
+    let (mut client, mut server) = connected().await;
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await.unwrap(), b"");
+    let ready = within(client.ready(Interest::WRITABLE)).await.unwrap();
+    assert!(ready.is_writable() && !ready.is_write_closed(), "{ready:?}");
+    server.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await.unwrap(), b"");
+    let ready = within(client.ready(Interest::WRITABLE)).await.unwrap();
+    assert!(ready.is_write_closed(), "{ready:?}");
+}
