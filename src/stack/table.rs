@@ -19,6 +19,8 @@ impl Engine {
     /// A stack whose `max_connections` is spent fails the pipe with `ConnectionLimit`, one without memory to receive anything
     /// with `MemoryBudget`.
     pub fn connect(&mut self, now: Instant, order: Connect) {
+        // Or this SYN would overtake the ACK that ends an earlier connection's handshake, and find its place in the accept queue.
+        self.stop_lingering();
         let Connect { mut pipe, tuple, options } = order;
         let key = Key::new(&tuple);
         // The registry made sure that no live connection and no TIME-WAIT has the tuple; a half-open one gives way.
@@ -55,15 +57,7 @@ impl Engine {
     /// Drains the doorbell: users have written, read, shut down or dropped; listeners have closed. ACKs that waited for
     /// their users wait no longer.
     pub fn poll_orders(&mut self, now: Instant) {
-        let mut lingering = std::mem::take(&mut self.lingering);
-        for id in lingering.drain(..) {
-            let Some(slot) = self.conns.slot_of(id) else { continue };
-            if let Some(conn) = self.conns.get_mut(slot) {
-                conn.tcb.stop_lingering();
-            }
-            self.mark(slot);
-        }
-        self.lingering = lingering;
+        self.stop_lingering();
         let mut rungs = std::mem::take(&mut self.rungs);
         self.shared.doorbell.drain(&mut rungs);
         for rung in rungs.drain(..) {
@@ -80,6 +74,19 @@ impl Engine {
             }
         }
         self.rungs = rungs;
+    }
+
+    /// Lets ACKs go that waited for their users.
+    fn stop_lingering(&mut self) {
+        let mut lingering = std::mem::take(&mut self.lingering);
+        for id in lingering.drain(..) {
+            let Some(slot) = self.conns.slot_of(id) else { continue };
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.tcb.stop_lingering();
+            }
+            self.mark(slot);
+        }
+        self.lingering = lingering;
     }
 
     /// Answers whether the connection's writer waits for the memory budget from now on.

@@ -65,3 +65,14 @@ async fn a_connection_that_exists_is_not_available() {
     let _first = within(one.connect(addr)).await.unwrap();
     assert_eq!(kind(within(two.connect(addr)).await), ErrorKind::AddrNotAvailable);
 }
+
+#[tokio::test]
+async fn a_backlog_of_zero_holds_one_connection() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let _first = within(TcpStream::connect(addr)).await.unwrap();
+    let second = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(addr)).await;
+    assert!(second.is_err(), "{second:?}");
+}
