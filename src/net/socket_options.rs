@@ -31,7 +31,8 @@ impl UserSocket {
         Ok(self.options().keepalive)
     }
 
-    /// Lets `bind` take a port on which TIME-WAIT records remain (`SO_REUSEADDR`). Set it before `bind`.
+    /// Lets `bind` take a port on which connections or TIME-WAIT records remain, if their socket had set it too
+    /// (`SO_REUSEADDR`). Set it before `bind`.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use super::addresses::{is_bad_source, is_local};
 use super::demux::{Conn, Key, Phase};
 use super::listener::Accepting;
+use super::registry::Reuse;
 use super::reply::reset_for;
 use super::{Engine, LOOPBACK};
 use crate::pipe::{ConnId, pipe};
@@ -238,7 +239,7 @@ impl Engine {
         let Some((conn, mut cx)) = self.at(now, slot) else { return Err(DropReason::BadState) };
         let key = conn.key;
         // A connect of ours from the listening port to that very peer came first.
-        if !shared.registry().adopt(&key) {
+        if !shared.registry().adopt(&key, Reuse::of(&options)) {
             return Err(DropReason::BadState);
         }
         let (user, mut stack_end) = pipe(region, options);

@@ -3,7 +3,7 @@
 //! Owns no connection and no payload; every method is short (the mutex round it is never held across a copy, a wake or a
 //! system call). Called through [`Shared`](super::Shared) by `net` and the engine.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::demux::Key;
 use super::keys::{Domain, KeyedState, Secrets, SipKey};
 use super::listener::{Accepting, Bound, Listener, Scope};
 use super::ports::Ports;
+use crate::config::SocketOptions;
 use crate::error::ConnError;
 use crate::pipe::{AcceptQueue, ListenerId};
 use crate::wire::FourTuple;
@@ -22,11 +23,24 @@ pub(super) struct Registry {
     bound: BoundSockets,
     listeners: HashMap<ListenerId, Listener, KeyedState>,
     /// Every 4-tuple with buffers or in TIME-WAIT; half-open ones live in the engine only.
-    tuples: HashSet<Key, KeyedState>,
+    tuples: HashMap<Key, Reuse, KeyedState>,
     uses: Uses,
     next_id: u64,
     /// The engine is gone.
     dead: bool,
+}
+
+/// Whether a connection's socket, or its listener's, had set SO_REUSEADDR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reuse {
+    No,
+    Yes,
+}
+
+impl Reuse {
+    pub(super) fn of(options: &SocketOptions) -> Reuse {
+        if options.reuseaddr { Reuse::Yes } else { Reuse::No }
+    }
 }
 
 impl Registry {
@@ -38,7 +52,7 @@ impl Registry {
             spread: SipKey::derive(secrets, Domain::Spread),
             bound: BoundSockets(HashMap::with_hasher(state)),
             listeners: HashMap::with_hasher(state),
-            tuples: HashSet::with_hasher(state),
+            tuples: HashMap::with_hasher(state),
             uses: Uses { by_address: HashMap::with_hasher(state), by_port: HashMap::with_hasher(state) },
             next_id: 0,
             dead: false,
@@ -70,10 +84,11 @@ impl Registry {
         self.check_alive()?;
         let port = if port == 0 { self.pick_bind_port(new.scope)? } else { port };
         let taken = self.bound.at(port).iter().any(|old| old.refuses(&new));
-        // What lives on of an earlier socket (connections, TIME-WAIT) refuses the port only without SO_REUSEADDR. A socket
-        // that shares the port with a bound one shares its connections too.
+        // What lives on of an earlier socket (connections, TIME-WAIT) refuses the port unless both have set SO_REUSEADDR
+        // (Linux's `inet_bind_conflict`). A socket that shares the port with a bound one shares its connections too.
         let shared = new.reuseport && self.bound.overlap(new.scope, port);
-        if taken || (!new.reuseaddr && !shared && self.uses.overlap(new.scope, port)) {
+        let refusing = if new.reuseaddr { Count::without_reuse } else { Count::all };
+        if taken || (!shared && self.uses.overlap(new.scope, port, refusing)) {
             return Err(ConnError::AddrInUse);
         }
         new.id = self.next_id();
@@ -83,7 +98,8 @@ impl Registry {
 
     fn pick_bind_port(&mut self, scope: Scope) -> Result<u16, ConnError> {
         let Registry { ports, bound, uses, .. } = self;
-        let free = |port| !bound.overlap(scope, port) && !uses.overlap(scope, port);
+        // TIME-WAIT counts, whatever the socket has set: as Linux without `ip_autobind_reuse`.
+        let free = |port| !bound.overlap(scope, port) && !uses.overlap(scope, port, Count::all);
         ports.pick(scope.ip, None, free).ok_or(ConnError::AddrInUse)
     }
 
@@ -171,14 +187,19 @@ impl Registry {
     ///
     /// # Errors
     /// `TupleInUse`. `PortsExhausted`.
-    pub(super) fn claim(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<FourTuple, ConnError> {
+    pub(super) fn claim(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        reuse: Reuse,
+    ) -> Result<FourTuple, ConnError> {
         self.check_alive()?;
         let local = match local.port() {
             0 => SocketAddr::new(local.ip(), self.pick_connect_port(local.ip(), remote)?),
             _ => local,
         };
         let tuple = FourTuple { local, remote };
-        if self.adopt(&Key::new(&tuple)) { Ok(tuple) } else { Err(ConnError::TupleInUse) }
+        if self.adopt(&Key::new(&tuple), reuse) { Ok(tuple) } else { Err(ConnError::TupleInUse) }
     }
 
     fn pick_connect_port(&mut self, ip: IpAddr, remote: SocketAddr) -> Result<u16, ConnError> {
@@ -187,24 +208,27 @@ impl Registry {
         let free = |port| {
             let local = SocketAddr::new(ip, port);
             // A port of the range that happens to be the destination would connect the socket to itself.
-            local != remote && !bound.overlap(scope, port) && !tuples.contains(&Key::new(&FourTuple { local, remote }))
+            local != remote
+                && !bound.overlap(scope, port)
+                && !tuples.contains_key(&Key::new(&FourTuple { local, remote }))
         };
         ports.pick(ip, Some(remote), free).ok_or(ConnError::PortsExhausted)
     }
 
     /// Enters a tuple; false if it is taken.
-    pub(super) fn adopt(&mut self, key: &Key) -> bool {
-        if !self.tuples.insert(*key) {
+    pub(super) fn adopt(&mut self, key: &Key, reuse: Reuse) -> bool {
+        if self.tuples.contains_key(key) {
             return false;
         }
-        self.uses.add(key.local());
+        self.tuples.insert(*key, reuse);
+        self.uses.count(key.local(), |count| count.add(reuse));
         true
     }
 
     /// Gives a tuple back. Does nothing if it is not claimed.
     pub(super) fn release(&mut self, key: &Key) {
-        if self.tuples.remove(key) {
-            self.uses.remove(key.local());
+        if let Some(reuse) = self.tuples.remove(key) {
+            self.uses.count(key.local(), |count| count.remove(reuse));
         }
     }
 }
@@ -228,38 +252,58 @@ impl BoundSockets {
 
 /// How many tuples use a local address and port.
 struct Uses {
-    by_address: HashMap<SocketAddr, u32, KeyedState>,
+    by_address: HashMap<SocketAddr, Count, KeyedState>,
     /// IPv4 and IPv6: what a wildcard bind asks.
-    by_port: HashMap<u16, [u32; 2], KeyedState>,
+    by_port: HashMap<u16, [Count; 2], KeyedState>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    all: u32,
+    without_reuse: u32,
+}
+
+impl Count {
+    fn all(self) -> u32 {
+        self.all
+    }
+
+    fn without_reuse(self) -> u32 {
+        self.without_reuse
+    }
+
+    fn add(&mut self, reuse: Reuse) {
+        self.all += 1;
+        self.without_reuse += u32::from(reuse == Reuse::No);
+    }
+
+    fn remove(&mut self, reuse: Reuse) {
+        self.all = self.all.saturating_sub(1);
+        self.without_reuse = self.without_reuse.saturating_sub(u32::from(reuse == Reuse::No));
+    }
 }
 
 impl Uses {
-    fn overlap(&self, scope: Scope, port: u16) -> bool {
+    /// Whether a tuple of those that `counted` counts uses the port in this scope.
+    fn overlap(&self, scope: Scope, port: u16, counted: fn(Count) -> u32) -> bool {
         if !scope.ip.is_unspecified() {
-            return self.by_address.contains_key(&SocketAddr::new(scope.ip, port));
+            return self.by_address.get(&SocketAddr::new(scope.ip, port)).is_some_and(|&count| counted(count) > 0);
         }
-        let [v4, v6] = self.by_port.get(&port).copied().unwrap_or_default();
+        let [v4, v6] = self.by_port.get(&port).copied().unwrap_or_default().map(counted);
         (v4 > 0 && scope.takes_v4()) || (v6 > 0 && scope.ip.is_ipv6())
     }
 
-    fn add(&mut self, local: SocketAddr) {
-        *self.by_address.entry(local).or_default() += 1;
-        let [v4, v6] = self.by_port.entry(local.port()).or_default();
-        *(if local.is_ipv4() { v4 } else { v6 }) += 1;
-    }
-
-    fn remove(&mut self, local: SocketAddr) {
-        if let Some(count) = self.by_address.get_mut(&local) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.by_address.remove(&local);
-            }
+    /// Changes the counts of a local address; empty ones are forgotten.
+    fn count(&mut self, local: SocketAddr, change: impl Fn(&mut Count)) {
+        let count = self.by_address.entry(local).or_default();
+        change(count);
+        if *count == Count::default() {
+            self.by_address.remove(&local);
         }
-        let Some(counts) = self.by_port.get_mut(&local.port()) else { return };
+        let counts = self.by_port.entry(local.port()).or_default();
         let [v4, v6] = counts;
-        let count = if local.is_ipv4() { v4 } else { v6 };
-        *count = count.saturating_sub(1);
-        if *counts == [0, 0] {
+        change(if local.is_ipv4() { v4 } else { v6 });
+        if *counts == <[Count; 2]>::default() {
             self.by_port.remove(&local.port());
         }
     }

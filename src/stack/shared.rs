@@ -11,7 +11,7 @@ use super::addresses::{canonical, check, destination, is_local, source_for};
 use super::demux::Key;
 use super::keys::Secrets;
 use super::listener::{Binding, Bound, Listener, Listening, Scope};
-use super::registry::Registry;
+use super::registry::{Registry, Reuse};
 use crate::config::{SocketOptions, StackConfig};
 use crate::error::ConnError;
 use crate::pipe::{AcceptQueue, Budget, Doorbell, ListenerId};
@@ -140,7 +140,7 @@ impl Shared {
             source = ip;
         }
         let local = SocketAddr::new(source, bound.map_or(0, |bound| bound.port()));
-        self.registry().claim(local, SocketAddr::new(remote_ip, remote.port()))
+        self.registry().claim(local, SocketAddr::new(remote_ip, remote.port()), Reuse::of(options))
     }
 
     /// Gives back a tuple whose connect order never reached the engine.

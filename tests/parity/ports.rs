@@ -67,6 +67,30 @@ async fn a_connection_that_exists_is_not_available() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_listener_shares_its_port_only_if_it_did() {
+    let _lasting = listener().await; // an embedded stack that nobody holds is gone, and TIME-WAIT with it
+    for reuseaddr in [false, true] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(reuseaddr).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(8).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut client = within(TcpStream::connect(addr)).await.unwrap();
+        let (mut server, _) = within(listener.accept()).await.unwrap();
+        drop(listener);
+        let bound = async || TcpListener::bind(addr).await.map(drop).map_err(|error| error.kind());
+        let expected = if reuseaddr { Ok(()) } else { Err(ErrorKind::AddrInUse) };
+        assert_eq!(bound().await, expected, "a live connection");
+        server.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut client).await.unwrap(), b"");
+        drop(client);
+        assert_eq!(read_all(&mut server).await.unwrap(), b"");
+        drop(server);
+        assert_eq!(bound().await, expected, "TIME-WAIT");
+    }
+}
+
+#[tokio::test]
 async fn a_backlog_of_zero_holds_one_connection() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -211,7 +211,7 @@ fn a_connect_from_a_listening_port_wins_over_a_half_open_connection() {
     feed(&mut net.engines[1], now, &packet(addr("10.0.0.1:700"), addr("10.0.0.2:80"), Flags::SYN, 5, 0));
     assert_eq!(net.engines[1].half_open(), 1);
     let tuple = FourTuple { local: addr("10.0.0.2:80"), remote: addr("10.0.0.1:700") };
-    assert!(net.shared(1).registry().adopt(&demux::Key::new(&tuple)));
+    assert!(net.shared(1).registry().adopt(&demux::Key::new(&tuple), registry::Reuse::No));
     let client = net.open(1, tuple);
     assert_eq!((net.engines[1].half_open(), net.engines[1].live()), (0, 1));
     net.settle();

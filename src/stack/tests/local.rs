@@ -131,6 +131,29 @@ fn a_port_with_connections_or_time_wait_needs_reuseaddr() {
 }
 
 #[test]
+fn a_port_with_connections_or_time_wait_of_a_listener_without_reuseaddr_is_refused() {
+    let mut net = Net::embedded();
+    let plain = SocketOptions::default();
+    let reuse = SocketOptions { reuseaddr: true, ..plain };
+    let shared = net.shared(0);
+    let binding = shared.bind(addr("127.0.0.1:80"), &plain).expect("bound");
+    let listening = shared.listen(binding, plain, 8).expect("listening");
+    let client = net.connect(0, "127.0.0.1:80");
+    let (server, _) = net.accept(&listening).expect("connected");
+    drop(listening);
+    let bind = |options: &SocketOptions| shared.bind(addr("127.0.0.1:80"), options).map(drop);
+    assert_eq!((bind(&plain), bind(&reuse)), (Err(ConnError::AddrInUse), Err(ConnError::AddrInUse)));
+    drop(server);
+    net.settle();
+    drop(client);
+    net.settle();
+    assert_eq!(net.engines[0].time_wait(), 1);
+    assert_eq!((bind(&plain), bind(&reuse)), (Err(ConnError::AddrInUse), Err(ConnError::AddrInUse)));
+    net.advance(Duration::from_secs(61));
+    assert_eq!(bind(&plain), Ok(()));
+}
+
+#[test]
 fn claim_answers_as_linux() {
     let net = Net::pair();
     let shared = net.shared(0);
