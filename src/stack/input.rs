@@ -276,15 +276,20 @@ impl Engine {
             self.stats.drop_packet(DropReason::NoSocket);
             return;
         };
-        // RFC 9293 §3.6.1 (MAY-2): an ISS larger than any number of the connection before; the distance is Linux's.
-        let clock = self.isn.iss(now, tuple);
-        let iss = match self.conns.get(slot).map(|conn| &conn.tcb) {
-            Some(Tcb::TimeWait(record)) => clock.max(record.snd_nxt() + 65_537),
-            _ => clock,
-        };
+        let iss = self.iss_after(now, slot, tuple);
         self.remove(slot);
         if let Err(reason) = self.passive_open(now, Some(iss), &listener, (tuple, seg)) {
             self.stats.drop_packet(reason);
+        }
+    }
+
+    /// The ISS of a connection that takes the place of the one in `slot`.
+    pub(super) fn iss_after(&mut self, now: Instant, slot: u32, tuple: &FourTuple) -> Seq {
+        let clock = self.isn.iss(now, tuple);
+        match self.conns.get(slot).map(|conn| &conn.tcb) {
+            // RFC 9293 §3.6.1 (MAY-2): larger than any number of the connection before; the distance is Linux's.
+            Some(Tcb::TimeWait(record)) => clock.max(record.snd_nxt() + 65_537),
+            _ => clock,
         }
     }
 

@@ -23,11 +23,19 @@ pub(super) struct Registry {
     bound: BoundSockets,
     listeners: HashMap<ListenerId, Listener, KeyedState>,
     /// Every 4-tuple with buffers or in TIME-WAIT; half-open ones live in the engine only.
-    tuples: HashMap<Key, Reuse, KeyedState>,
+    tuples: HashMap<Key, Held, KeyedState>,
     uses: Uses,
     next_id: u64,
     /// The engine is gone.
     dead: bool,
+}
+
+/// A 4-tuple that is taken.
+#[derive(Clone, Copy)]
+struct Held {
+    reuse: Reuse,
+    /// By what is left of a connection to one of our own addresses: a new one may take it over.
+    retired: bool,
 }
 
 /// Whether a connection's socket, or its listener's, had set SO_REUSEADDR.
@@ -208,27 +216,47 @@ impl Registry {
         let free = |port| {
             let local = SocketAddr::new(ip, port);
             // A port of the range that happens to be the destination would connect the socket to itself.
-            local != remote
-                && !bound.overlap(scope, port)
-                && !tuples.contains_key(&Key::new(&FourTuple { local, remote }))
+            let held = || tuples.get(&Key::new(&FourTuple { local, remote }));
+            local != remote && !bound.overlap(scope, port) && held().is_none_or(|held| held.retired)
         };
         ports.pick(ip, Some(remote), free).ok_or(ConnError::PortsExhausted)
     }
 
     /// Enters a tuple; false if it is taken.
     pub(super) fn adopt(&mut self, key: &Key, reuse: Reuse) -> bool {
-        if self.tuples.contains_key(key) {
+        if self.tuples.get(key).is_some_and(|held| !held.retired) {
             return false;
         }
-        self.tuples.insert(*key, reuse);
+        self.forget(key);
+        self.tuples.insert(*key, Held { reuse, retired: false });
         self.uses.count(key.local(), |count| count.add(reuse));
         true
     }
 
+    /// The connection of a claimed tuple is in TIME-WAIT, and was one to our own addresses: the next claim may have it.
+    pub(super) fn retire(&mut self, key: &Key) {
+        if let Some(held) = self.tuples.get_mut(key) {
+            held.retired = true;
+        }
+    }
+
     /// Gives a tuple back. Does nothing if it is not claimed.
     pub(super) fn release(&mut self, key: &Key) {
-        if let Some(reuse) = self.tuples.remove(key) {
-            self.uses.count(key.local(), |count| count.remove(reuse));
+        if self.tuples.get(key).is_some_and(|held| !held.retired) {
+            self.forget(key);
+        }
+    }
+
+    /// The same for a retired one. Does nothing if another connection has taken it over.
+    pub(super) fn release_retired(&mut self, key: &Key) {
+        if self.tuples.get(key).is_some_and(|held| held.retired) {
+            self.forget(key);
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(held) = self.tuples.remove(key) {
+            self.uses.count(key.local(), |count| count.remove(held.reuse));
         }
     }
 }

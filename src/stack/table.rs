@@ -23,10 +23,17 @@ impl Engine {
         self.stop_lingering();
         let Connect { mut pipe, tuple, options } = order;
         let key = Key::new(&tuple);
-        // The registry made sure that no live connection and no TIME-WAIT has the tuple; a half-open one gives way.
-        if let Some(slot) = self.conns.find(&key) {
-            self.remove(slot);
-        }
+        // The registry made sure that no live connection has the tuple; a half-open one gives way, and so does a TIME-WAIT
+        // if both ends are ours (Linux: `tcp_tw_reuse`, by default for loopback only, of records that are a second old).
+        // Younger ones do here too: nothing overtakes anything in the loopback queue, and the ISS is beyond all that was.
+        let iss = match self.conns.find(&key) {
+            Some(slot) => {
+                let iss = self.iss_after(now, slot, &tuple);
+                self.remove(slot);
+                iss
+            }
+            None => self.isn.iss(now, &tuple),
+        };
         let limit = if self.counts.live >= self.shared.config.max_connections {
             Some(ConnError::ConnectionLimit)
         } else {
@@ -40,7 +47,7 @@ impl Engine {
             return;
         }
         let local = self.shared.is_local(tuple.remote.ip());
-        let (iss, ts_offset) = (self.isn.iss(now, &tuple), self.isn.ts_offset(&tuple));
+        let ts_offset = self.isn.ts_offset(&tuple);
         self.stats.active_opens += 1;
         let Engine { conns, shared, stats, senders, path, .. } = self;
         let path = if local { LOOPBACK } else { *path };
@@ -246,6 +253,7 @@ impl Engine {
     pub(super) fn count(&mut self, now: Instant, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let (id, before, phase) = (conn.id(slot), conn.phase, conn.current_phase());
+        let (key, is_retired) = (conn.key, conn.local && conn.claimed);
         conn.phase = phase;
         let was_orphan = conn.orphan;
         if was_orphan != Orphan::Evicted {
@@ -257,6 +265,9 @@ impl Engine {
             *self.counter(before) -= 1;
             *self.counter(phase) += 1;
             if phase == Phase::TimeWait {
+                if is_retired {
+                    self.shared.registry().retire(&key);
+                }
                 let (conns, alive) = (&self.conns, self.counts.time_wait);
                 self.time_waits.push(id, alive, |id| {
                     conns.slot_of(id).and_then(|slot| conns.get(slot)).is_some_and(|conn| conn.phase == Phase::TimeWait)
@@ -329,8 +340,10 @@ impl Engine {
             self.leave_listener(listener);
         }
         // Before the user hears of the end: its next bind or connect finds the tuple free.
-        if conn.claimed {
-            self.shared.registry().release(&conn.key);
+        match conn.phase {
+            _ if !conn.claimed => {}
+            Phase::TimeWait if conn.local => self.shared.registry().release_retired(&conn.key),
+            _ => self.shared.registry().release(&conn.key),
         }
         self.stats.wakes += u64::try_from(conn.tcb.end_turn()).unwrap_or(0);
     }

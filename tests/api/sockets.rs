@@ -343,3 +343,51 @@ async fn smaller_buffers_need_no_more_address_space() {
     drop(socket);
     stack.socket().unwrap();
 }
+
+/// Closes as a client does that has read everything, and leaves TIME-WAIT behind.
+async fn close_first((mut client, mut server): (UserStream, UserStream)) {
+    client.shutdown().await.unwrap();
+    within(server.read_to_end(&mut Vec::new())).await.unwrap();
+    drop(server);
+    within(client.read_to_end(&mut Vec::new())).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_connections_to_an_own_address_do_not_run_out_of_ports() {
+    let stack = host(1).configure(|config| config.ephemeral_ports = (40_000, 40_003)).build().unwrap();
+    let listener = stack.bind("10.0.0.1:80").await.unwrap();
+    let open = async || {
+        let client = within(stack.connect("10.0.0.1:80")).await.unwrap();
+        (client, within(listener.accept()).await.unwrap().0)
+    };
+    let (mut lasting, mut end) = open().await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..50 {
+        close_first(open().await).await;
+    }
+    assert_eq!(stack.stats().retransmits, 0);
+    assert!(began.elapsed() < Duration::from_secs(1), "a SYN had to be repeated");
+    // A live connection kept its port.
+    lasting.write_all(b"x").await.unwrap();
+    assert_eq!(within(end.read_u8()).await.unwrap(), b'x');
+    // What took over a TIME-WAIT outlives the 60 s of that.
+    let (mut client, mut server) = open().await;
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    client.write_all(b"y").await.unwrap();
+    assert_eq!(within(server.read_u8()).await.unwrap(), b'y');
+    let taken = client.local_addr().unwrap();
+    assert_eq!(kind(stack.bind(taken).await), ErrorKind::AddrInUse);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_wait_towards_another_host_keeps_its_port() {
+    let (left, right) = pair(1500);
+    let one = host(1).configure(|config| config.ephemeral_ports = (40_000, 40_000)).device(left).build().unwrap();
+    let two = host(2).device(right).build().unwrap();
+    let listener = two.bind("10.0.0.2:80").await.unwrap();
+    let client = within(one.connect("10.0.0.2:80")).await.unwrap();
+    close_first((client, within(listener.accept()).await.unwrap().0)).await;
+    assert_eq!(kind(one.connect("10.0.0.2:80").await), ErrorKind::AddrNotAvailable);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    within(one.connect("10.0.0.2:80")).await.unwrap();
+}
