@@ -1,11 +1,13 @@
 //! Where the reactor runs: as a task, on a thread of its own, polling busily.
 
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use usernet::device::pair;
+use usernet::{Stack, UserListener, UserStream};
 
 use super::common::{Moody, connected, host, kind, within};
 
@@ -123,4 +125,25 @@ fn a_dedicated_reactor_needs_no_runtime_to_be_built() {
     let stack = host(1).dedicated_thread().build().unwrap();
     let socket = stack.socket().unwrap();
     assert_eq!(socket.send_buffer_size().unwrap(), 1 << 20);
+}
+
+#[test]
+fn a_stack_with_a_thread_of_its_own_is_shared_by_runtimes() {
+    let stack = Stack::builder().address(Ipv4Addr::LOCALHOST, 8).dedicated_thread().build().unwrap();
+    let runtimes = [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    let [serving, asking] = &runtimes;
+    let listener = serving.block_on(async {
+        let _current = stack.set_default().unwrap();
+        UserListener::bind("127.0.0.1:0").await.unwrap()
+    });
+    let addr = listener.local_addr().unwrap();
+    let mut client = asking.block_on(async {
+        let _current = stack.set_default().unwrap();
+        within(UserStream::connect(addr)).await.unwrap()
+    });
+    serving.block_on(async {
+        let (mut server, _) = within(listener.accept()).await.unwrap();
+        server.write_all(b"x").await.unwrap();
+    });
+    assert_eq!(asking.block_on(within(client.read_u8())).unwrap(), b'x');
 }
