@@ -66,10 +66,6 @@ impl Open {
         if self.owed.has_duplicates() {
             return Plan::Send(What::Duplicate);
         }
-        if self.reset_last.is_some() {
-            let ack = || (!self.owed.is_empty()).then_some(What::Ack);
-            return Plan::Send(self.plan_data().or_else(ack).unwrap_or(What::Reset));
-        }
         let what =
             if self.probe_owed { self.plan_probe() } else { self.plan_retransmit().or_else(|| self.plan_data()) };
         if let Some(what) = what {
@@ -80,6 +76,9 @@ impl Open {
         }
         if !self.owed.is_empty() {
             return Plan::Send(What::Ack);
+        }
+        if self.reset_last.is_some() {
+            return Plan::Send(What::Reset);
         }
         self.timers.next().map_or(Plan::Idle, Plan::WaitUntil)
     }
