@@ -68,18 +68,28 @@ impl Open {
     fn must_give_up(&self, cx: &Cx<'_>) -> bool {
         let waited = self.attempts.since.map_or(Duration::ZERO, |since| cx.now.since(since));
         if let Some(limit) = self.options.user_timeout {
-            return waited >= limit;
+            return self.has_tried() && waited >= limit;
         }
         let limit = if self.orphaned { cx.config.orphan_retries } else { cx.config.retries };
         self.attempts.timeouts >= limit || (self.orphaned && self.attempts.probes >= limit)
     }
 
-    /// Arms the retransmission (or persist) timer, cut short by the user timeout.
+    /// Whether anything was sent again. A user timeout may have passed while the machine slept, before the peer could say
+    /// that it lives (reliability.md F13); Linux (`retransmits_timed_out`) tries once more too.
+    fn has_tried(&self) -> bool {
+        self.attempts.timeouts > 0 || self.attempts.probes > 0
+    }
+
+    /// Arms the retransmission (or persist) timer, cut short by the user timeout: by what is left of it or, if that is
+    /// nothing, to all of it. The first try waits for its time.
     pub(super) fn arm_retransmit(&mut self, now: Instant) {
         let since = *self.attempts.since.get_or_insert(now);
-        let at = now + self.rtt.rto();
-        let limit = self.options.user_timeout.map(|limit| (since + limit).max(now));
-        self.timers.retransmit = Some(limit.map_or(at, |limit| at.min(limit)));
+        let rto = self.rtt.rto();
+        let limit = self.options.user_timeout.filter(|_| self.has_tried()).map(|limit| {
+            let end = since + limit;
+            if end > now { end.since(now) } else { limit }
+        });
+        self.timers.retransmit = Some(now + limit.map_or(rto, |limit| rto.min(limit)));
     }
 
     /// Text moves: some time after the last of it memory goes back. Costs a comparison while armed.

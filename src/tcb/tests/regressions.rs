@@ -445,6 +445,27 @@ fn one_timeout_for_one_jump_of_the_clock() {
 }
 
 #[test]
+fn a_user_timeout_that_passes_while_the_machine_sleeps_allows_one_more_try() {
+    // reliability.md F13: the peer did not go away. Linux: retransmits_timed_out
+    for answered in [true, false] {
+        let mut config = plain();
+        config.socket.user_timeout = Some(SECOND * 30);
+        let mut puppet = Puppet::established(config);
+        puppet.write(100);
+        puppet.sent();
+        puppet.now = puppet.now + SECOND * 3600;
+        let now = puppet.now;
+        puppet.end.with(now, |tcb, cx| tcb.on_timeout(cx));
+        assert_eq!((puppet.sent().len(), puppet.end.tcb.is_closed()), (1, false));
+        if answered {
+            puppet.after(&[seg!(ack 201, seq 1, wnd 1000)]);
+        }
+        puppet.wait(SECOND * 30);
+        assert_eq!(puppet.end.tcb.is_closed(), !answered);
+    }
+}
+
+#[test]
 fn a_fin_waits_for_the_window_and_is_repeated() {
     let mut puppet = Puppet::established(plain());
     puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
