@@ -466,6 +466,20 @@ fn a_user_timeout_that_passes_while_the_machine_sleeps_allows_one_more_try() {
 }
 
 #[test]
+fn a_drop_in_the_turn_of_a_gap_sends_its_duplicates_once() {
+    // Simulation, wide seed 7171: the ACK in front of the RST left duplicates owed, and was sent for ever.
+    let mut puppet = Puppet::established(plain());
+    let now = puppet.now;
+    let _ = puppet.arrive(&seg!(ack 101, seq 1, wnd 1000, len 10));
+    let _ = puppet.arrive(&seg!(ack 101, seq 21, wnd 1000, len 10));
+    puppet.end.close(now);
+    let sent: Vec<_> = puppet.sent().iter().map(|seg| (seg.ack, seg.has(Flags::RST))).collect();
+    // What is new, its duplicate, the end.
+    assert_eq!(sent, [(Seq::new(11), false), (Seq::new(11), false), (Seq::new(11), true)]);
+    assert!(puppet.end.tcb.is_closed());
+}
+
+#[test]
 fn a_fin_waits_for_the_window_and_is_repeated() {
     let mut puppet = Puppet::established(plain());
     puppet.after(&[seg!(ack 101, seq 1, wnd 0)]);
