@@ -77,6 +77,12 @@ impl Deadlines {
         }
     }
 
+    /// The deadline of a slot.
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn due(&self, slot: u32) -> Option<Instant> {
+        Some(self.standing(slot).due).filter(|due| *due != NEVER)
+    }
+
     /// The slot has no deadline any more: neither near nor far, whatever time it is.
     pub(super) fn forget(&mut self, slot: u32) {
         self.set(Instant::ZERO, slot, None);

@@ -221,6 +221,24 @@ impl Engine {
         self.isn.set_hook(Some(Box::new(hook)));
     }
 
+    /// Panics if a connection that waits for nothing else would be looked at too late, or never; for simulations.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn check_invariants(&self) {
+        for (slot, conn) in self.conns.iter() {
+            let id = conn.id(slot);
+            let lingers = conn.tcb.is_lingering();
+            assert!(!lingers || self.lingering.contains(&id), "an ACK that lingers is forgotten");
+            assert!(!conn.tcb.is_starved() || self.starved.contains(&id), "a writer that is starved is forgotten");
+            if conn.queued {
+                let lane = if conn.local { &self.dirty_local } else { &self.dirty };
+                assert!(lane.contains(&id), "queued nowhere");
+            } else {
+                assert_eq!(self.deadlines.due(slot), conn.tcb.next_deadline(), "a deadline that nobody knows");
+            }
+        }
+    }
+
     /// The state of a connection; for tests.
     #[cfg(any(test, feature = "internals"))]
     #[doc(hidden)]
