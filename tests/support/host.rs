@@ -10,7 +10,7 @@ use usernet::internals::pipe::{Region, State, UserEnd, pipe};
 use usernet::internals::stack::{Connect, Engine, Listening, Secrets, Shared};
 use usernet::internals::tcb::Path;
 use usernet::internals::time::Instant;
-use usernet::internals::wire::{FourTuple, Offload, Seq};
+use usernet::internals::wire::{self, FourTuple, Offload, Seq};
 
 /// A packet an engine sent.
 #[derive(Clone, Debug)]
@@ -28,7 +28,11 @@ pub struct Host {
     /// What came out and was not taken yet, in order.
     pub sent: Vec<Sent>,
     orders_late: bool,
+    partial_checksums: bool,
 }
+
+/// Segments between own addresses in one turn of the reactor.
+const LOCAL: usize = 64;
 
 /// More packets than any turn of a sane engine sends: beyond it the engine spins.
 const SPIN: usize = 100_000;
@@ -43,7 +47,7 @@ impl Host {
         // Text of any length lands: all tests are tests of that too. Whenever it can, or by the rule.
         engine.set_landing(1, key % 4 != 3);
         let shared = engine.shared().clone();
-        Host { engine, shared, now: Instant::ZERO, sent: Vec::new(), orders_late: false }
+        Host { engine, shared, now: Instant::ZERO, sent: Vec::new(), orders_late: false, partial_checksums: false }
     }
 
     /// Every connection from now on starts at `iss`.
@@ -58,7 +62,38 @@ impl Host {
 
     /// Lets the device take large segments of at most `max_large` bytes.
     pub fn set_path(&mut self, mtu: usize, max_large: Option<usize>) {
-        self.engine.set_path(Path { mtu, max_large }, false);
+        self.engine.set_path(Path { mtu, max_large }, self.partial_checksums);
+    }
+
+    /// Lets the device complete checksums; call before [`Host::set_path`].
+    pub fn leave_checksums(&mut self, on: bool) {
+        self.partial_checksums = on;
+    }
+
+    /// One turn exactly as the reactor makes it: users run before the next one, which [`Host::wants_turn`] asks for.
+    pub fn pass(&mut self, packets: &[(Vec<u8>, Offload)]) {
+        self.engine.poll_orders(self.now);
+        let mut quiet = packets.is_empty() && !self.engine.has_local();
+        assert!(!self.engine.has_lingering(), "an ACK lingers after its owner's pass");
+        for (bytes, offload) in packets {
+            self.receive(bytes, *offload);
+        }
+        self.engine.on_deadlines(self.now);
+        self.transmit();
+        let mut local = LOCAL;
+        while self.engine.has_local() && local > 0 {
+            quiet = false;
+            local = local.saturating_sub(self.engine.receive_local(self.now, local).max(1));
+            self.transmit();
+        }
+        self.engine.end_turn();
+        assert!(!quiet || !self.engine.has_lingering(), "an ACK lingers that nothing asked for");
+    }
+
+    /// Whether the reactor would run again at once.
+    pub fn wants_turn(&self) -> bool {
+        let due = self.engine.next_deadline().is_some_and(|at| at <= self.now);
+        due || self.engine.has_lingering() || self.engine.has_local() || !self.shared.doorbell.is_empty()
     }
 
     /// Starts a connection from `local` (or wherever the stack likes) to `remote`.
@@ -133,6 +168,8 @@ impl Host {
             };
             let mut bytes = transmit.header.to_vec();
             transmit.payload.iter().for_each(|part| bytes.extend_from_slice(part));
+            // As a device does that was left a partial checksum.
+            wire::complete_checksum(&mut bytes, transmit.offload);
             let sent = Sent { at: self.now, bytes, offload: transmit.offload };
             self.sent.push(sent);
         }

@@ -106,6 +106,37 @@ pub fn tcp(segment: &Tcp) -> Vec<u8> {
     ip(segment.src.ip(), segment.dst.ip(), 6, &body)
 }
 
+/// Where TCP begins and where its text does; `None` if it is not a whole TCP packet without IP options.
+pub fn parts(packet: &[u8]) -> Option<(usize, usize)> {
+    let tcp = match packet.first()? {
+        0x45 if packet.len() >= 40 && packet[9] == 6 => 20,
+        first if first >> 4 == 6 && packet.len() >= 60 && packet[6] == 6 => 40,
+        _ => return None,
+    };
+    let text = tcp + usize::from(packet[tcp + 12] >> 4) * 4;
+    (text >= tcp + 20 && text <= packet.len()).then_some((tcp, text))
+}
+
+/// Makes lengths and checksums right again after something else was changed.
+pub fn repair(packet: &mut [u8]) {
+    let Some((at, _)) = parts(packet) else { return };
+    let (total, len) = (packet.len() as u16, (packet.len() - at) as u16);
+    let addresses = if at == 20 {
+        packet[2..4].copy_from_slice(&total.to_be_bytes());
+        packet[10..12].fill(0);
+        let check = fold(sum(0, &packet[..20])).to_be_bytes();
+        packet[10..12].copy_from_slice(&check);
+        12..20
+    } else {
+        packet[4..6].copy_from_slice(&len.to_be_bytes());
+        8..40
+    };
+    packet[at + 16..at + 18].fill(0);
+    let pseudo = sum(6 + u32::from(len), &packet[addresses]);
+    let check = fold(sum(pseudo, &packet[at..])).to_be_bytes();
+    packet[at + 16..at + 18].copy_from_slice(&check);
+}
+
 /// An ICMP error from `src` to `dst` that quotes the first bytes of `quoted`.
 pub fn icmp_error(src: IpAddr, dst: IpAddr, kind: Icmp, quoted: &[u8]) -> Vec<u8> {
     let v4 = src.is_ipv4();

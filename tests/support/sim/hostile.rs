@@ -1,4 +1,4 @@
-//! Forged segments that RFC 5961 and RFC 9293 say must do nothing, whatever their numbers.
+//! Forged segments: those that RFC 5961 and RFC 9293 say must do nothing, whatever their numbers, and those that may do harm.
 
 use std::net::SocketAddr;
 
@@ -44,4 +44,31 @@ fn finish(rng: &mut Rng, (local, peer): (SocketAddr, SocketAddr), (flags, seq, a
 
 fn segment((src, dst): (SocketAddr, SocketAddr), (flags, seq, ack): (Flags, u32, u32), payload: Vec<u8>) -> Tcp {
     Tcp { src, dst, seq, ack, flags, wnd: 1000, urgent: 0, options: Vec::new(), payload, bad_checksum: false }
+}
+
+/// Changes a genuine segment behind its addresses: ports seldom, numbers, flags, window, options, text. Its checksum is right.
+pub fn mangle(rng: &mut Rng, bytes: &mut Vec<u8>) {
+    let Some((tcp, text)) = packet::parts(bytes) else { return };
+    for _ in 0..rng.usize(1..=3) {
+        match rng.u8(..8) {
+            0 => bytes[tcp + rng.usize(..4)] ^= 1 << rng.u8(..8),
+            1 | 2 => {
+                let field = tcp + 4 + 4 * rng.usize(..2);
+                let old = u32::from_be_bytes(bytes[field..field + 4].try_into().unwrap());
+                let by = 1 << rng.u32(..32);
+                let new = if rng.bool() { old.wrapping_add(by) } else { old.wrapping_sub(by) };
+                bytes[field..field + 4].copy_from_slice(&new.to_be_bytes());
+            }
+            3 => bytes[tcp + 13] ^= 1 << rng.u8(..8),
+            4 => bytes[tcp + 14..tcp + 16].copy_from_slice(&rng.u16(..).to_be_bytes()),
+            5 if text > tcp + 20 => bytes[rng.usize(tcp + 20..text)] = rng.u8(..),
+            6 if bytes.len() > text => bytes.truncate(rng.usize(text..bytes.len())),
+            _ if bytes.len() > text => {
+                let index = rng.usize(text..bytes.len());
+                bytes[index] ^= rng.u8(1..);
+            }
+            _ => {}
+        }
+    }
+    packet::repair(bytes);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::plan::{LinkPlan, Plan};
+use crate::support::packet;
 
 /// A packet that will arrive.
 #[derive(Debug)]
@@ -42,7 +43,10 @@ impl Link {
         }
         let unlucky = self.plan.lose_one == Some(self.count);
         self.count += 1;
-        let lost = (rng.f64() < self.plan.loss[state] && !healed) || unlucky;
+        let mut lost = (rng.f64() < self.plan.loss[state] && !healed) || unlucky;
+        if self.plan.lose_acks > 0.0 && !healed && packet::parts(&bytes).is_some_and(|(_, text)| text == bytes.len()) {
+            lost |= rng.f64() < self.plan.lose_acks;
+        }
         let Some(queued) = self.queue(now, bytes.len()).filter(|_| !lost && !dark) else {
             return Vec::new();
         };

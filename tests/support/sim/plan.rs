@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::wide::Wide;
+
 /// One direction of the link.
 #[derive(Clone, Debug, Default)]
 pub struct LinkPlan {
@@ -19,6 +21,8 @@ pub struct LinkPlan {
     pub reorder: f64,
     /// Bytes per second and bytes of queue.
     pub rate: Option<(u64, u64)>,
+    /// Probability of loss of a segment without text.
+    pub lose_acks: f64,
     /// Lose exactly this packet, counted from 0.
     pub lose_one: Option<u64>,
 }
@@ -48,6 +52,11 @@ pub struct UserPlan {
     pub rude: Option<(Duration, Rude)>,
     pub nodelay: bool,
     pub keepalive: bool,
+    /// Waits for readiness between two calls that got nowhere, instead of trying again.
+    pub waits: bool,
+    pub user_timeout: Option<Duration>,
+    pub quickack: bool,
+    pub mss: Option<u16>,
 }
 
 /// Ways to leave.
@@ -67,7 +76,8 @@ pub struct Plan {
     pub seed: u64,
     pub v6: bool,
     pub mtu: usize,
-    pub large: Option<usize>,
+    /// The largest packets the two devices take, if larger than the MTU.
+    pub large: [Option<usize>; 2],
     /// The link's MTU changes, and both devices know: when, and what it is then.
     pub mtu_change: Option<(Duration, usize)>,
     /// A router on the way carries less and says so by ICMP.
@@ -88,19 +98,20 @@ pub struct Plan {
     pub conns: Vec<ConnPlan>,
     /// Forged segments per second of the first minute, and old packets replayed.
     pub hostile: u32,
+    pub wide: Wide,
 }
 
 /// Log-uniform in `low..=high`.
-fn spread(rng: &mut Rng, low: u64, high: u64) -> u64 {
+pub(super) fn spread(rng: &mut Rng, low: u64, high: u64) -> u64 {
     let (low, high) = (low.max(1) as f64, high.max(1) as f64);
     (low * (high / low).powf(rng.f64())) as u64
 }
 
-fn chance(rng: &mut Rng, percent: u32) -> bool {
+pub(super) fn chance(rng: &mut Rng, percent: u32) -> bool {
     rng.u32(..100) < percent
 }
 
-fn millis(n: u64) -> Duration {
+pub(super) fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
@@ -140,7 +151,7 @@ impl Plan {
             seed,
             v6,
             mtu,
-            large,
+            large: [large; 2],
             mtu_change,
             router_mtu,
             links,
@@ -155,6 +166,7 @@ impl Plan {
             memory_budget,
             conns,
             hostile: if chance(rng, 20) { rng.u32(1..50) } else { 0 },
+            wide: Wide::default(),
         }
     }
 
@@ -171,10 +183,12 @@ impl Plan {
         self.memory_budget = [1 << 30; 2];
         self.mtu_change = None;
         self.router_mtu = None;
+        self.wide.calm_down();
         for conn in &mut self.conns {
             conn.simultaneous = false;
             for user in &mut conn.users {
                 user.rude = None;
+                user.user_timeout = None;
                 user.deaf_until = Duration::ZERO;
                 user.pace = user.pace.min(millis(1));
             }
@@ -220,7 +234,7 @@ fn draw_link(rng: &mut Rng, rtt: u64, large: bool) -> LinkPlan {
     link
 }
 
-fn draw_conn(rng: &mut Rng, most: u64, rude: bool) -> ConnPlan {
+pub(super) fn draw_conn(rng: &mut Rng, most: u64, rude: bool) -> ConnPlan {
     let simultaneous = chance(rng, 5);
     let bytes = [0, 1].map(|_| if chance(rng, 15) { 0 } else { spread(rng, 1, most) });
     let users = [0, 1].map(|_| draw_user(rng, rude));
@@ -244,5 +258,9 @@ fn draw_user(rng: &mut Rng, rude: bool) -> UserPlan {
         rude: (rude && chance(rng, 60)).then(|| (millis(spread(rng, 1, 20_000)), ways[rng.usize(..ways.len())])),
         nodelay: rng.bool(),
         keepalive: chance(rng, 10),
+        waits: false,
+        user_timeout: None,
+        quickack: false,
+        mss: None,
     }
 }
