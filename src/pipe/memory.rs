@@ -171,7 +171,7 @@ impl Budget {
         self.give_back(bytes);
     }
 
-    /// What was taken for received text stays taken until the user's end is gone too, and counts no longer as received.
+    /// What was taken for received text stays taken until the user has read it, and counts no longer as received.
     pub fn leave_to_user(&self, bytes: usize) {
         subtract(&self.received, bytes as u64);
     }

@@ -29,6 +29,7 @@ pub fn pipe(region: Region, options: SocketOptions) -> (UserEnd, StackEnd) {
         read_step: AtomicUsize::new(half.max(1)),
         send_share: AtomicUsize::new(memory.region().capacity(Side::Send)),
         charged: AtomicUsize::new(0),
+        inherited: AtomicUsize::new(0),
         options: Mutex::new(options),
         info: Mutex::new(ConnInfo::default()),
         memory,
@@ -65,6 +66,8 @@ impl Flags {
     pub(super) const DEAD: Flags = Flags(1 << 5);
     /// The user's socket is IPv6 and the connection IPv4: addresses are shown as ::ffff:a.b.c.d.
     pub(super) const MAPPED: Flags = Flags(1 << 6);
+    /// The user's end was dropped.
+    pub(super) const ABANDONED: Flags = Flags(1 << 7);
 
     pub(super) fn any(self, of: Flags) -> bool {
         self.0 & of.0 != 0
@@ -103,8 +106,10 @@ pub(super) struct Shared {
     pub(super) read_step: AtomicUsize,
     /// Bytes of the send buffer in use; more are not queued.
     pub(super) send_share: AtomicUsize,
-    /// Bytes taken from the budget that go back with this: queued bytes, and received ones left behind by the reactor.
+    /// Bytes taken from the budget that go back with this: queued bytes.
     charged: AtomicUsize,
+    /// Bytes taken for received text that was unread when the engine forgot the connection.
+    inherited: AtomicUsize,
     options: Mutex<SocketOptions>,
     pub(super) info: Mutex<ConnInfo>,
     pub(super) memory: Arc<Memory>,
@@ -191,6 +196,32 @@ impl Shared {
         lock(&self.options)
     }
 
+    /// What was taken for text that is unread at the engine's end of the connection goes back once all of it was read or
+    /// nobody is there to read it, however long a handle is kept. A user's end reads the last byte or is dropped, then looks
+    /// here; this stores first, then looks at both. Between is a SeqCst fence on both sides: one of the two sees the other's.
+    pub(super) fn leave_to_user(&self, bytes: usize, all_read: impl FnOnce() -> bool) {
+        self.inherited.store(bytes, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if all_read() || self.flags().any(Flags::ABANDONED) {
+            self.settle();
+        }
+    }
+
+    /// Whether something was left to the user's end.
+    pub(super) fn has_inherited(&self) -> bool {
+        self.inherited.load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives that back.
+    pub(super) fn settle(&self) {
+        let bytes = self.inherited.swap(0, Ordering::Relaxed);
+        if let Some(link) = self.link.get().filter(|_| bytes > 0) {
+            link.budget.give_back(bytes);
+            // The engine has forgotten the connection, but a writer that waits for the budget hears of it by a turn only.
+            self.ring();
+        }
+    }
+
     /// Takes up to `bytes` from the stack's budget for bytes in the rings.
     pub(super) fn charge(&self, bytes: usize) -> usize {
         let Some(link) = self.link.get() else {
@@ -198,13 +229,8 @@ impl Shared {
             return bytes;
         };
         let granted = link.budget.take_written(bytes);
-        self.keep_charged(granted);
+        self.charged.fetch_add(granted, Ordering::Relaxed);
         granted
-    }
-
-    /// Remembers bytes that are taken already.
-    pub(super) fn keep_charged(&self, bytes: usize) {
-        self.charged.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Gives up to `bytes` of what was charged back to the stack's budget.
@@ -225,6 +251,7 @@ impl Shared {
 impl Drop for Shared {
     /// Both ends are gone: what they had taken goes back (the reservation goes with the region).
     fn drop(&mut self) {
+        self.settle();
         if self.discharge(usize::MAX) > 0 {
             // On a user's thread, and perhaps long after the engine forgot the connection: a writer that waits for
             // the budget hears of it by a turn only.

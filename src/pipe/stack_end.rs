@@ -387,11 +387,11 @@ impl Drop for StackEnd {
         if self.recv.is_empty() {
             self.uncover();
         } else {
-            // Unread bytes stay resident until the user is gone too, and so does their charge.
+            // Unread bytes stay resident until they are read, and so does their charge.
             let covered = std::mem::take(&mut self.covered);
             if let Some(link) = self.shared.link() {
                 link.budget.leave_to_user(covered);
-                self.shared.keep_charged(covered);
+                self.shared.leave_to_user(covered, || self.recv.is_empty());
             }
         }
     }

@@ -805,3 +805,29 @@ async fn retry<T>(user: &UserEnd, direction: Direction, mut attempt: impl FnMut(
         }
     }
 }
+
+/// What is unread when a connection ends is charged until it is read or nobody is there to read it; a handle that is kept
+/// longer keeps address space only, and writers of the stack do not wait for it.
+#[test]
+fn what_was_left_to_the_user_goes_back_when_it_is_read_or_given_up() {
+    for reads in [true, false] {
+        let budget = Budget::new(1 << 30, 80_000);
+        let mut done = charged_to(&budget, 100, 60_000);
+        assert!(done.stack.cover(50_000) >= 50_000);
+        receive(&mut done.stack, &[1; 50_000]);
+        done.stack.on_fin();
+        done.stack.finish();
+        let Pipe { user, stack, .. } = done;
+        drop(stack);
+        assert_eq!(user.try_read_with(40_000, &mut |_| ()), Ok(40_000));
+        assert!(budget.used() >= 50_000);
+        if reads {
+            assert_eq!(user.try_read_with(40_000, &mut |_| ()), Ok(10_000));
+            assert_eq!(budget.used(), 0);
+        }
+        let watch = user.watch();
+        drop(user);
+        assert_eq!(budget.used(), 0);
+        drop(watch);
+    }
+}

@@ -87,6 +87,10 @@ impl UserEnd {
             reader.untold += n;
             // The position first, then the step; the other half of the argument is in `StackEnd::set_read_step`.
             fence(Ordering::SeqCst);
+            if self.shared.has_inherited() && reader.ring.is_empty() {
+                // The other half of the argument is in `leave_to_user`.
+                self.shared.settle();
+            }
             let step = self.shared.read_step.load(Ordering::Relaxed);
             if reader.untold >= step && !flags.any(Flags::FIN.and(Flags::OVER)) {
                 reader.untold = 0;
@@ -369,6 +373,10 @@ pub(super) fn is_writable(queued: usize, capacity: usize) -> bool {
 
 impl Drop for UserEnd {
     fn drop(&mut self) {
+        // The other half of the argument is in `leave_to_user`.
+        self.shared.set_flags(Flags::ABANDONED);
+        fence(Ordering::SeqCst);
+        self.shared.settle();
         self.shared.order(Orders::DROPPED);
     }
 }
