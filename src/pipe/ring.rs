@@ -456,9 +456,9 @@ impl Producer {
         self.written <= self.tail() && self.is_empty()
     }
 
-    /// Forgets bytes written beyond the tail: they will be written again.
-    pub fn discard_beyond(&mut self) {
-        self.written = self.tail();
+    /// Forgets bytes written further than `offset` beyond the tail: they will be written again.
+    pub fn discard_beyond(&mut self, offset: usize) {
+        self.written = self.written.min(self.tail() + offset as u64);
     }
 
     /// Gives the pages of the buffer back to the system if nothing is in it, neither published nor beyond the tail, and

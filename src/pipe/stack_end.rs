@@ -191,9 +191,9 @@ impl StackEnd {
         self.recv.rewind();
     }
 
-    /// Out-of-order bytes were given up; they no longer hold off a rewind or a trim.
-    pub fn recv_discard_out_of_order(&mut self) {
-        self.recv.discard_beyond();
+    /// Out-of-order bytes further than `offset` beyond RCV.NXT were given up; they no longer hold off a rewind or a trim.
+    pub fn recv_discard_beyond(&mut self, offset: usize) {
+        self.recv.discard_beyond(offset);
     }
 
     /// Gives the receive buffer's pages back to the system, and to the budget, if nothing is in it, read or out of order.

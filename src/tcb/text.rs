@@ -116,6 +116,8 @@ impl Open {
             let further = self.rcv.assembler.advance(end);
             self.on_text_in_order(cx, end.saturating_add(further));
         }
+        // The assembler may have given up its farthest range for this one: that must not keep the memory.
+        self.pipe.recv_discard_beyond(self.rcv.assembler.highest().unwrap_or(0) as usize);
         if offset > 0 && self.rcv.acked != self.rcv.nxt && self.owed.is_only_shared(self.rcv.nxt) {
             // To the peer the first ACK with a number is a new one, and it counts duplicates.
             self.owed.owe(self.rcv.nxt);

@@ -125,7 +125,7 @@ impl Open {
         if self.pipe.recv_len() == 0 && !self.rcv.assembler.is_empty() {
             // RFC 2018 §8: what was reported may be discarded; the peer keeps it until it is acknowledged.
             self.rcv.assembler.clear();
-            self.pipe.recv_discard_out_of_order();
+            self.pipe.recv_discard_beyond(0);
         }
         self.release_memory(cx);
     }

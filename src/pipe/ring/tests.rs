@@ -185,7 +185,7 @@ fn the_span_changes_when_nothing_need_move() {
     recv_producer.write_at(4, b"z");
     recv_producer.fit(4);
     assert_eq!(recv_producer.span(), 8, "a byte waits beyond the tail");
-    recv_producer.discard_beyond();
+    recv_producer.discard_beyond(0);
     recv_producer.fit(4);
     assert_eq!((recv_producer.span(), recv_producer.write(b"abcdef"), recv_producer.reach()), (4, 4, 4));
 }

@@ -209,3 +209,24 @@ fn bare_acks_keep_no_memory() {
         assert_eq!(budget.used(), 0, "under pressure: {pressure}");
     }
 }
+
+/// A range that was given up for nearer ones (`Assembler::make_room`) must not hold the ring's pages for ever.
+#[test]
+fn a_range_that_was_given_up_holds_no_memory() {
+    let budget = budget(1 << 20);
+    let mut puppet = connected(1 << 20, &budget);
+    // 64 one-byte ranges with holes between, the last far out.
+    let hole = |at: u32| Segment { seq: Seq::new(at), payload: &ZEROS[..1], ..seg!(ack 101, wnd 1000) };
+    for n in 1..64 {
+        puppet.after(&[hole(1 + 4 * n)]);
+    }
+    puppet.after(&[hole(60_001)]);
+    // One more, nearer: the one far out goes.
+    puppet.after(&[hole(3)]);
+    assert_eq!(budget.used(), 15 * PAGE);
+    // All that is still held comes into order and is read.
+    text(&mut puppet, 1, 254);
+    assert_eq!((puppet.user().0, puppet.open().rcv.assembler.is_empty()), (253, true));
+    puppet.wait(Duration::from_secs(6));
+    assert_eq!(budget.used(), 0);
+}
