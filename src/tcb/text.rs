@@ -297,10 +297,12 @@ impl Open {
             self.pipe.set_read_step((2 * usize::from(mss)).min(self.rcv.granted.min(most) / 2));
         }
         // An ACK that moves no edge would count as a duplicate.
-        let moves = self.window().0 > self.rcv.wnd();
+        let mut moves = self.window().0 > self.rcv.wnd();
         if opened && !moves {
-            // Short of budget: the window opens when the ring is empty, so the last byte has to be told.
+            // Short of budget: the window opens when the ring is empty, so the last byte has to be told; it is looked at
+            // again, for it may have been read while this was being said.
             self.pipe.set_read_step(self.pipe.recv_len().max(1));
+            moves = self.window().0 > self.rcv.wnd();
         }
         if opened && moves && self.life.state() != State::Closed && !self.life.has_received_fin() {
             self.owed.owe_shared();
