@@ -115,7 +115,13 @@ impl Budget {
     /// Takes as much of `bytes` as there is for what a user writes. A quarter is kept for received text: were everything
     /// written, no peer could say that it has read.
     pub fn take_written(&self, bytes: usize) -> usize {
-        self.take_within(bytes, self.for_writers())
+        self.take_within(bytes, self.for_writers(4))
+    }
+
+    /// As [`Budget::take_written`], for the first page of an empty send buffer: half of what is kept. However much others
+    /// have queued for peers that do not read, a short answer fits.
+    pub fn take_first_written(&self, bytes: usize) -> usize {
+        self.take_within(bytes, self.for_writers(8))
     }
 
     /// Takes as much of `bytes` as there is for received text. A quarter is kept for writers: were everything received,
@@ -145,8 +151,9 @@ impl Budget {
         self.received.load(Ordering::Relaxed) >= half || self.used() >= half + self.memory_budget / 4
     }
 
-    fn for_writers(&self) -> u64 {
-        let kept = (self.memory_budget / 4).saturating_sub(self.received.load(Ordering::Relaxed));
+    /// What writers may use up to, if the `part`th part is kept for received text.
+    fn for_writers(&self, part: u64) -> u64 {
+        let kept = (self.memory_budget / part).saturating_sub(self.received.load(Ordering::Relaxed));
         self.memory_budget - kept
     }
 
@@ -183,7 +190,12 @@ impl Budget {
 
     /// Bytes left for writers.
     pub fn available(&self) -> u64 {
-        self.for_writers().saturating_sub(self.used())
+        self.for_writers(4).saturating_sub(self.used())
+    }
+
+    /// Bytes left for the first pages of empty send buffers; no less than [`Budget::available`].
+    pub fn available_first(&self) -> u64 {
+        self.for_writers(8).saturating_sub(self.used())
     }
 
     /// Bytes of address space reserved.

@@ -222,13 +222,17 @@ impl Shared {
         }
     }
 
-    /// Takes up to `bytes` from the stack's budget for bytes in the rings.
-    pub(super) fn charge(&self, bytes: usize) -> usize {
+    /// Takes up to `bytes` from the stack's budget for bytes to be queued; if there are none, up to `first` of what is kept for
+    /// who has nothing queued.
+    pub(super) fn charge(&self, bytes: usize, first: usize) -> usize {
         let Some(link) = self.link.get() else {
             // Not adopted: no stack to charge (only in tests can a connection be established and not adopted).
             return bytes;
         };
-        let granted = link.budget.take_written(bytes);
+        let mut granted = link.budget.take_written(bytes);
+        if granted == 0 && first > 0 {
+            granted = link.budget.take_first_written(first);
+        }
         self.charged.fetch_add(granted, Ordering::Relaxed);
         granted
     }

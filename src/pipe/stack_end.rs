@@ -16,7 +16,7 @@ use crate::config::SocketOptions;
 use crate::error::ConnError;
 
 /// What is taken from the budget for received text at a time.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// What every waiter hears at the end.
 const ENDED: Ready = Ready::ALL;
@@ -292,7 +292,9 @@ impl StackEnd {
 
     /// A writer rang BUDGET: wakes it if there is some now; `false` if not, then ask again later.
     pub fn retry_budget(&mut self) -> bool {
-        let available = self.shared.link().is_none_or(|link| link.budget.available() > 0);
+        let first = self.send.is_empty();
+        let left = |budget: &Budget| if first { budget.available_first() } else { budget.available() };
+        let available = self.shared.link().is_none_or(|link| left(&link.budget) > 0);
         if available {
             self.pending |= Ready::WRITABLE;
         }

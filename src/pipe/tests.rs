@@ -554,6 +554,27 @@ fn budget_that_returns_late_rings_for_those_who_wait_for_it() {
     assert_eq!((p.budget.used(), p.bell.is_empty()), (0, false));
 }
 
+/// The peer of one connection does not read: it takes all that writers may take, but for the first page of the others.
+#[test]
+fn writers_cannot_shut_each_other_out() {
+    let budget = Budget::new(1 << 30, 1 << 20);
+    let hoarder = charged_to(&budget, 1 << 20, 1 << 20);
+    assert_eq!(write(&hoarder.user, &vec![0; 1 << 20]), Ok(3 << 18));
+    let mut others: Vec<Pipe> = (0..33).map(|_| charged_to(&budget, 1 << 20, 1 << 20)).collect();
+    let last = others.pop().unwrap();
+    for other in &others {
+        assert_eq!((write(&other.user, &[0; 10_000]), write(&other.user, b"more")), (Ok(4_096), BLOCKED));
+    }
+    assert_eq!((write(&last.user, b"x"), budget.left_for(Demand::Text)), (BLOCKED, 1 << 17), "text gets the rest");
+    let mut other = others.pop().unwrap();
+    assert!(!other.stack.retry_budget());
+    other.stack.send_acked(4_095);
+    assert!(!other.stack.retry_budget(), "something is queued still");
+    other.stack.send_acked(1);
+    assert!(other.stack.retry_budget());
+    assert_eq!(write(&other.user, &[0; 10_000]), Ok(4_096));
+}
+
 #[test]
 fn received_text_leaves_a_quarter_to_writers() {
     let mut p = established_with(100_000, 100_000, 80_000);
@@ -829,5 +850,22 @@ fn what_was_left_to_the_user_goes_back_when_it_is_read_or_given_up() {
         drop(user);
         assert_eq!(budget.used(), 0);
         drop(watch);
+    }
+}
+
+/// The engine's end goes while the user reads the last bytes: one of the two gives back what was unread.
+#[test]
+fn a_read_that_races_with_the_end_leaves_nothing_behind() {
+    for _ in 0..2_000 {
+        let mut p = established_with(100, 10_000, 1 << 20);
+        assert!(p.stack.cover(9_000) >= 9_000);
+        receive(&mut p.stack, &[1; 9_000]);
+        p.stack.set_read_step(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(p.user.try_read_with(9_000, &mut |_| ()), Ok(9_000)));
+            p.stack.finish();
+            drop(p.stack);
+        });
+        assert_eq!(p.budget.used(), 0);
     }
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use super::doorbell::Orders;
 use super::ring::{Consumer, Producer};
 use super::shared::{Flags, Shared, TryError, lock};
+use super::stack_end::PAGE;
 use super::{BufferInfo, ConnInfo, Readiness, Ready, Region, Side};
 use crate::config::SocketOptions;
 use crate::error::ConnError;
@@ -154,7 +155,8 @@ impl UserEnd {
         }
         while queued < wanted {
             let room = self.limit(writer).saturating_sub(writer.len()).min(wanted - queued);
-            let granted = self.shared.charge(room);
+            let first = if writer.is_empty() { room.min(PAGE) } else { 0 };
+            let granted = self.shared.charge(room, first);
             if granted > 0 {
                 gather(writer, bufs, queued, granted);
                 writer.publish(granted);

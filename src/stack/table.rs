@@ -104,9 +104,10 @@ impl Engine {
         conn.tcb.is_starved() && !was_starved
     }
 
-    /// Wakes writers that found the memory budget spent, once there is some again.
+    /// Wakes writers that found the memory budget spent, once there is some again. All are asked, also if there is some only
+    /// for those whose send buffer is empty.
     fn feed_starved(&mut self) {
-        if self.starved.is_empty() || self.shared.budget.available() == 0 {
+        if self.starved.is_empty() || self.shared.budget.available_first() == 0 {
             return;
         }
         for id in std::mem::take(&mut self.starved) {
@@ -114,8 +115,9 @@ impl Engine {
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.tcb.retry_budget();
                 if conn.tcb.is_starved() {
-                    // Another thread wrote in between and took it: this writer goes on waiting.
+                    // None for this one, or another thread wrote in between and took it.
                     self.starved.push(id);
+                    continue;
                 }
             }
             self.mark(slot);
