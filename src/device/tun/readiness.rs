@@ -95,7 +95,8 @@ impl ReadyFd {
     /// which `tun_sock_write_space` waits for; a refused write doesn't), and an edge-triggered epoll asks it at events only.
     fn poll_room<T>(&self, cx: &Context<'_>, attempt: impl FnOnce() -> Option<T>) -> Poll<io::Result<T>> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
-        if poll(&mut fds, Some(&Timespec::default()))? == 0 {
+        // A signal interrupts it although it does not wait.
+        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))? == 0 {
             return Poll::Pending;
         }
         // There is room since the attempt before.
