@@ -23,7 +23,7 @@ const PAWS_IDLE: Duration = Duration::from_secs(24 * 24 * 3600);
 
 impl Open {
     pub(super) fn on_segment(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) -> Verdict {
-        if self.life.state() == State::Closed {
+        if self.life.state() == State::Closed || self.reset_last.is_some() {
             return Verdict::Done;
         }
         if self.path != cx.path {
@@ -210,7 +210,7 @@ impl Open {
             return;
         }
         // What was too big is sent again in smaller pieces, which is not congestion (RFC 8201 §4).
-        self.flight.mark_larger_lost(u32::from(self.snd.mss));
+        self.flight.mark_larger_lost(u32::from(self.current_mss()));
     }
 }
 

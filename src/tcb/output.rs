@@ -158,7 +158,7 @@ impl Open {
     }
 
     /// Text of a full segment now: SACK blocks take their room (RFC 6691 §2).
-    fn current_mss(&self) -> u16 {
+    pub(super) fn current_mss(&self) -> u16 {
         self.snd.mss.saturating_sub(self.sack_len()).max(1)
     }
 

@@ -59,6 +59,11 @@ impl Open {
         if self.orphaned {
             // RFC 9293 §3.10.7.4 and §3.6.1: nobody will read it. Linux: tcp_rcv_state_process, TCPABORTONDATA.
             cx.stats.drop_packet(DropReason::NoSocket);
+            if self.unsent() > 0 {
+                // Written before the drop, in this turn perhaps: Linux's write has sent it by then.
+                self.reset_at_last(ConnError::Aborted);
+                return DROP;
+            }
             self.end(ConnError::Aborted);
             return ControlFlow::Break(Verdict::Reset);
         }

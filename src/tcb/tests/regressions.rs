@@ -567,3 +567,53 @@ fn a_connection_is_shown_as_established_from_its_first_moment() {
     assert_eq!((info.state, info.mss, info.irs), (State::Established, 1_460, Some(Seq::new(0))));
     assert!(info.cwnd > 0 && info.rto > Duration::ZERO);
 }
+
+/// The turn of the reactor takes orders, then receives, then transmits.
+fn what_comes_in_the_turn_of_the_drop(puppet: &mut Puppet, seg: &Segment<'_>) -> (Verdict, Vec<Segment<'static>>) {
+    let now = puppet.now;
+    puppet.end.close(now);
+    let verdict = puppet.arrive(seg);
+    (verdict, puppet.sent())
+}
+
+#[test]
+fn text_in_the_turn_of_a_drop_does_not_swallow_what_was_written() {
+    // Linux's write has sent it by then.
+    let mut puppet = Puppet::established(plain());
+    puppet.write(100);
+    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 101, seq 1, wnd 1000, len 10));
+    assert_eq!(sent.iter().map(|seg| seg.text_len()).sum::<u32>(), 100, "{sent:?}");
+}
+
+#[test]
+fn text_in_the_turn_of_a_drop_that_resets_does_not_swallow_what_was_written() {
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 1000, len 10)]);
+    puppet.write(100);
+    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 101, seq 11, wnd 1000, len 10));
+    assert_eq!(sent.iter().map(|seg| seg.text_len()).sum::<u32>(), 100, "{sent:?}");
+}
+
+#[test]
+fn a_fin_in_the_turn_of_a_drop_with_unread_text_is_no_clean_end() {
+    let mut puppet = Puppet::established(plain());
+    let now = puppet.now;
+    puppet.end.shutdown(now);
+    puppet.sent();
+    puppet.after(&[seg!(ack 102, seq 1, wnd 1000, len 10)]);
+    assert_eq!(puppet.end.tcb.state(), State::FinWait2);
+    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(fin, ack 102, seq 11, wnd 1000));
+    assert!(sent.iter().any(|seg| seg.has(Flags::RST)), "{:?} {sent:?}", puppet.end.tcb.state());
+}
+
+#[test]
+fn an_ack_in_the_turn_of_a_drop_with_unread_text_is_no_clean_end() {
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(fin, ack 101, seq 1, wnd 1000, len 10)]);
+    let now = puppet.now;
+    puppet.end.shutdown(now);
+    puppet.sent();
+    assert_eq!(puppet.end.tcb.state(), State::LastAck);
+    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 102, seq 12, wnd 1000));
+    assert!(sent.iter().any(|seg| seg.has(Flags::RST)), "{:?} {sent:?}", puppet.end.tcb.state());
+}
