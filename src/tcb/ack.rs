@@ -146,16 +146,13 @@ impl Open {
 
         // The ACK that ends recovery must not grow the window that recovery has just set.
         let in_recovery = self.recovery.is_active();
-        let mut restart_timer = true;
         match self.recovery.on_new_ack(seg.ack) {
             OnNewAck::Normal => {}
-            OnNewAck::Partial { first } => {
+            OnNewAck::Partial => {
                 if !self.sack {
                     self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
                 }
                 self.flight.mark_first_lost(mss);
-                // RFC 6675 §6: with SACK as RFC 6298 §5.3 says.
-                restart_timer = first || self.sack;
             }
             OnNewAck::Exit => self.congestion.on_recovery_exit(cx.now, self.snd.outstanding()),
         }
@@ -176,10 +173,8 @@ impl Open {
             self.probe_owed = false;
         } else {
             self.attempts.since = Some(cx.now);
-            if restart_timer {
-                // RFC 6298 §5.3.
-                self.arm_retransmit(cx.now);
-            }
+            // RFC 6298 §5.3, in recovery too (RFC 6675 §6): the slow but steady variant of RFC 6582 §4, as Linux.
+            self.arm_retransmit(cx.now);
         }
         if fin_acked {
             self.on_fin_acked(cx);

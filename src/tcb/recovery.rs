@@ -14,7 +14,6 @@ pub struct Recovery {
     /// of it again after 2³¹ bytes.
     recover: Seq,
     in_recovery: bool,
-    partial_acks: u32,
     /// SND.NXT at the first duplicate: what limited transmit sends comes behind it.
     before_limited: Seq,
 }
@@ -48,10 +47,7 @@ pub enum OnNewAck {
     /// No recovery under way.
     Normal,
     /// A partial ACK: the next segment is lost too.
-    Partial {
-        /// RFC 6582 §3.2 step 3: only the first partial ACK resets the retransmission timer.
-        first: bool,
-    },
+    Partial,
     /// Everything sent before recovery is acknowledged.
     Exit,
 }
@@ -63,7 +59,7 @@ impl Recovery {
     }
 
     const fn behind(recover: Seq) -> Recovery {
-        Recovery { dup_acks: 0, recover, in_recovery: false, partial_acks: 0, before_limited: recover }
+        Recovery { dup_acks: 0, recover, in_recovery: false, before_limited: recover }
     }
 
     /// Whether fast recovery is under way.
@@ -100,7 +96,6 @@ impl Recovery {
         if enough && covered {
             self.in_recovery = true;
             self.recover = nxt;
-            self.partial_acks = 0;
             return OnDuplicate::FastRetransmit;
         }
         OnDuplicate::Wait
@@ -119,8 +114,7 @@ impl Recovery {
             self.in_recovery = false;
             return OnNewAck::Exit;
         }
-        self.partial_acks = self.partial_acks.saturating_add(1);
-        OnNewAck::Partial { first: self.partial_acks == 1 }
+        OnNewAck::Partial
     }
 
     /// A retransmission timeout (RFC 6582 §3.2 step 4).
@@ -142,8 +136,8 @@ mod tests {
         assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::Wait);
         assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::FastRetransmit);
         assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::Inflate);
-        assert_eq!(recovery.on_new_ack(Seq::new(100)), OnNewAck::Partial { first: true });
-        assert_eq!(recovery.on_new_ack(Seq::new(200)), OnNewAck::Partial { first: false });
+        assert_eq!(recovery.on_new_ack(Seq::new(100)), OnNewAck::Partial);
+        assert_eq!(recovery.on_new_ack(Seq::new(200)), OnNewAck::Partial);
         assert_eq!(recovery.on_new_ack(nxt), OnNewAck::Exit);
         assert!(!recovery.is_active());
     }
