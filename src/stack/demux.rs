@@ -100,6 +100,15 @@ pub(super) enum Orphan {
     Evicted,
 }
 
+/// Whether the registry holds a connection's tuple for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    No,
+    Held,
+    /// It is in TIME-WAIT, between our own addresses, and has nothing left to send: the next claim may have the tuple.
+    Retired,
+}
+
 /// What the engine keeps beside a control block.
 pub(super) struct Conn {
     pub(super) tcb: Tcb,
@@ -116,7 +125,7 @@ pub(super) struct Conn {
     /// The peer is one of our own addresses: packets take the loopback.
     pub(super) local: bool,
     /// The registry holds its tuple.
-    pub(super) claimed: bool,
+    pub(super) claim: Claim,
 }
 
 impl Conn {
@@ -132,7 +141,7 @@ impl Conn {
             queued: false,
             touched: false,
             local,
-            claimed: false,
+            claim: Claim::No,
         }
     }
 

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::addresses::{is_bad_source, is_local};
-use super::demux::{Conn, Key, Phase};
+use super::demux::{Claim, Conn, Key, Phase};
 use super::listener::Accepting;
 use super::registry::Reuse;
 use super::reply::reset_for;
@@ -249,7 +249,7 @@ impl Engine {
             stack_end.show_mapped();
             remote = SocketAddr::V6(SocketAddrV6::new(key.mapped_remote(), remote.port(), 0, 0));
         }
-        conn.claimed = true;
+        conn.claim = Claim::Held;
         conn.listener = None;
         conn.tcb.establish(&mut cx, stack_end);
         let verdict = conn.tcb.on_segment(&mut cx, seg);

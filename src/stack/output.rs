@@ -4,7 +4,7 @@
 //! never copied on its way to the device; the one packet a full device refused is the reactor's to keep.
 
 use super::Engine;
-use super::demux::Conns;
+use super::demux::{Claim, Conns, Phase};
 use super::reply::Reply;
 use crate::pipe::ConnId;
 use crate::tcb::Transmission;
@@ -190,6 +190,13 @@ impl Engine {
         }
         self.deadlines.set(now, slot, conn.tcb.next_deadline());
         self.count(now, slot);
+        // Only now: the SYN of the next connection must not overtake the last ACK of this one.
+        if let Some(conn) = self.conns.get_mut(slot)
+            && (conn.phase, conn.local, conn.claim) == (Phase::TimeWait, true, Claim::Held)
+        {
+            conn.claim = Claim::Retired;
+            self.shared.registry().retire(&conn.key);
+        }
     }
 
     /// Builds the next reply for the device in the outbox; those to ourselves go to the loopback. False: none is left.

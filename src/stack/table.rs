@@ -3,7 +3,7 @@
 //! Every call into a control block is followed by [`Engine::after_event`]: nothing else decides where a connection counts,
 //! when it is looked at next and when it is forgotten.
 
-use super::demux::{Conn, Key, Orphan, Phase};
+use super::demux::{Claim, Conn, Key, Orphan, Phase};
 use super::{Connect, Engine, LOOPBACK};
 use crate::error::ConnError;
 use crate::pipe::{Demand, ListenerId, Rung};
@@ -55,7 +55,7 @@ impl Engine {
             pipe.adopt(id, &shared.doorbell, &shared.budget);
             let mut cx = Cx { now, config: &shared.config, stats, senders, path };
             let tcb = Tcb::connect(&mut cx, ActiveOpen { tuple, iss, ts_offset, options, pipe });
-            Conn { claimed: true, ..Conn::new(tcb, key, id, local) }
+            Conn { claim: Claim::Held, ..Conn::new(tcb, key, id, local) }
         });
         self.counts.live += 1;
         self.after_event(now, id.index);
@@ -255,7 +255,6 @@ impl Engine {
     pub(super) fn count(&mut self, now: Instant, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let (id, before, phase) = (conn.id(slot), conn.phase, conn.current_phase());
-        let (key, is_retired) = (conn.key, conn.local && conn.claimed);
         conn.phase = phase;
         let was_orphan = conn.orphan;
         if was_orphan != Orphan::Evicted {
@@ -267,9 +266,6 @@ impl Engine {
             *self.counter(before) -= 1;
             *self.counter(phase) += 1;
             if phase == Phase::TimeWait {
-                if is_retired {
-                    self.shared.registry().retire(&key);
-                }
                 let (conns, alive) = (&self.conns, self.counts.time_wait);
                 self.time_waits.push(id, alive, |id| {
                     conns.slot_of(id).and_then(|slot| conns.get(slot)).is_some_and(|conn| conn.phase == Phase::TimeWait)
@@ -342,10 +338,10 @@ impl Engine {
             self.leave_listener(listener);
         }
         // Before the user hears of the end: its next bind or connect finds the tuple free.
-        match conn.phase {
-            _ if !conn.claimed => {}
-            Phase::TimeWait if conn.local => self.shared.registry().release_retired(&conn.key),
-            _ => self.shared.registry().release(&conn.key),
+        match conn.claim {
+            Claim::No => {}
+            Claim::Held => self.shared.registry().release(&conn.key),
+            Claim::Retired => self.shared.registry().release_retired(&conn.key),
         }
         self.stats.wakes += u64::try_from(conn.tcb.end_turn()).unwrap_or(0);
     }

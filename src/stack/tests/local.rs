@@ -247,3 +247,34 @@ fn listener_options_are_inherited() {
     drop(listening);
     assert_eq!(net.shared(1).listener_options(id), None);
 }
+
+#[test]
+fn a_connect_that_takes_over_a_time_wait_leaves_its_last_ack_to_go_first() {
+    let mut net = Net::embedded();
+    let listening = net.listen(0, "127.0.0.1:80", 512);
+    let options = SocketOptions { reuseaddr: true, ..net.options(0) };
+    let binding = net.shared(0).bind(addr("127.0.0.1:7000"), &options).expect("bound");
+    let client = net.try_connect(0, Some(&binding), "127.0.0.1:80").expect("claimed");
+    let (server, _) = net.accept(&listening).expect("connected");
+    let busy: Vec<Stream> = (0..400).map(|_| net.connect(0, "127.0.0.1:80")).collect();
+    net.settle();
+    drop(client);
+    net.settle();
+    assert_eq!(net.engines[0].time_wait(), 0);
+    drop(server);
+    for stream in &busy {
+        stream.write(&[7; 60_000]).expect("open");
+    }
+    // Turn by turn: as soon as the tuple can be had.
+    let mut turns = 0;
+    let again = loop {
+        net.one_turn();
+        turns += 1;
+        assert!(turns < 1_000);
+        if let Ok(again) = net.try_connect(0, Some(&binding), "127.0.0.1:80") {
+            break again;
+        }
+    };
+    net.settle();
+    assert!(again.0.is_established(), "after {turns} turns: {:?}", again.0.take_error());
+}

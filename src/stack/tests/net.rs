@@ -130,6 +130,10 @@ impl Net {
         panic!("the engines never come to rest");
     }
 
+    pub(super) fn one_turn(&mut self) -> bool {
+        self.turn(0)
+    }
+
     fn turn(&mut self, index: usize) -> bool {
         let now = self.now;
         let mut packets = Vec::new();
