@@ -90,6 +90,8 @@ pub enum Rung {
     Conn(ConnId),
     /// A listener was dropped.
     Listener(ListenerId),
+    /// Somebody was looking at the counters when they were published.
+    Counters,
 }
 
 /// The queue of those who rang, and the waker of the reactor. One per stack.

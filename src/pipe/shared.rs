@@ -1,7 +1,8 @@
 //! [`pipe`] makes the two ends of a connection; [`Shared`] is what both hold beside the rings.
 //!
 //! Owns readiness, orders, the error slot, the ending, options and the snapshot for `info()`. Everything is atomic or
-//! under a mutex held for O(1), never across a copy, a wake or a system call. Only `user_end` and `stack_end` look inside.
+//! under a mutex held for O(1), never across a copy of payload, a wake or a system call. Only `user_end` and `stack_end`
+//! look inside.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::doorbell::{ConnId, Doorbell, Orders, Rung};
 use super::ring::{Memory, Rings, rings};
-use super::{Budget, ConnInfo, Readiness, Region, Side, StackEnd, UserEnd};
+use super::{Budget, ConnInfo, Published, Readiness, Region, Side, StackEnd, UserEnd};
 use crate::config::SocketOptions;
 use crate::error::ConnError;
 
@@ -31,7 +32,7 @@ pub fn pipe(region: Region, options: SocketOptions) -> (UserEnd, StackEnd) {
         charged: AtomicUsize::new(0),
         inherited: AtomicUsize::new(0),
         options: Mutex::new(options),
-        info: Mutex::new(ConnInfo::default()),
+        info: Published::default(),
         memory,
     });
     let user = UserEnd::new(Arc::clone(&shared), send_producer, recv_consumer);
@@ -111,7 +112,7 @@ pub(super) struct Shared {
     /// Bytes taken for received text that was unread when the engine forgot the connection.
     inherited: AtomicUsize,
     options: Mutex<SocketOptions>,
-    pub(super) info: Mutex<ConnInfo>,
+    pub(super) info: Published<ConnInfo>,
     pub(super) memory: Arc<Memory>,
 }
 
@@ -130,7 +131,9 @@ impl Shared {
         self.ring();
     }
 
-    fn ring(&self) {
+    /// The engine gets a turn without an order. On a user's thread, perhaps long after it forgot the connection: a writer
+    /// that waits for the budget hears of it by a turn only.
+    pub(super) fn ring(&self) {
         if let Some(link) = self.link.get() {
             link.doorbell.ring(Rung::Conn(link.id));
         }
@@ -157,6 +160,11 @@ impl Shared {
             }
             _ => addr,
         }
+    }
+
+    /// Looks at the snapshot.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&ConnInfo) -> R) -> R {
+        self.info.look(look, || self.ring())
     }
 
     pub(super) fn link(&self) -> Option<&Link> {

@@ -4,12 +4,12 @@
 //! waits for the user, decides nothing about TCP: `tcb` reads, writes and acknowledges through it, `stack` adopts, takes
 //! orders and wakes.
 
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, TryLockError};
 
 use super::doorbell::{ConnId, Doorbell, Orders};
 use super::ring::{Consumer, Producer};
-use super::shared::{Flags, Link, Shared, lock};
+use super::shared::{Flags, Link, Shared};
 use super::user_end::is_writable;
 use super::{Budget, BufferInfo, ConnInfo, Demand, Ready};
 use crate::config::SocketOptions;
@@ -309,7 +309,7 @@ impl StackEnd {
 
     /// The handshake is complete: the stream is writable, as in tokio. (`AcceptQueue::push` makes it readable too.)
     pub fn on_established(&mut self, info: ConnInfo) {
-        *lock(&self.shared.info) = info;
+        self.shared.info.publish_for_sure(|shown| *shown = info);
         self.shared.set_flags(Flags::ESTABLISHED);
         self.pending |= Ready::WRITABLE;
     }
@@ -364,12 +364,13 @@ impl StackEnd {
         self.shared.readiness.shutdown();
     }
 
-    /// Brings the user's snapshot up to date, in place. Skipped if the user is copying the last one right now.
+    /// Brings the user's snapshot up to date, in place. Skipped if the user is copying the last one right now, who rings for
+    /// another; but not after the end, when there may be no later turn.
     pub fn publish_info(&self, update: impl FnOnce(&mut ConnInfo)) {
-        match self.shared.info.try_lock() {
-            Ok(mut info) => update(&mut info),
-            Err(TryLockError::Poisoned(info)) => update(&mut info.into_inner()),
-            Err(TryLockError::WouldBlock) => {}
+        if self.ended {
+            self.shared.info.publish_for_sure(update);
+        } else {
+            self.shared.info.publish(update);
         }
     }
 

@@ -713,6 +713,16 @@ fn info_is_published_and_never_waits_for_the_user() {
     assert_eq!((seen, send.fill, recv.fill), (info, 3, 2));
 }
 
+/// The engine publishes while the user copies the last snapshot.
+#[test]
+fn a_snapshot_that_was_missed_is_published_again() {
+    let p = established();
+    p.user.shared().look(|_| p.stack.publish_info(|shown| shown.cwnd = 5));
+    assert_eq!(rung(&p.bell), [Rung::Conn(ID)], "the engine gets a turn");
+    p.stack.publish_info(|shown| shown.cwnd = 5);
+    assert_eq!((p.user.info().0.cwnd, rung(&p.bell)), (5, Vec::new()));
+}
+
 #[test]
 fn an_idle_connection_is_small() {
     let arc = 2 * size_of::<usize>();

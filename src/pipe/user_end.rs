@@ -275,6 +275,12 @@ impl UserEnd {
         info(&self.shared)
     }
 
+    #[cfg(test)]
+    #[cfg(not(usernet_loom))]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// A look at the connection from elsewhere.
     pub fn watch(&self) -> Watch {
         Watch { shared: Arc::clone(&self.shared) }
@@ -295,13 +301,13 @@ impl UserEnd {
 
     /// Our address, once established.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        let local = lock(&self.shared.info).local;
+        let local = self.shared.look(|info| info.local);
         local.map(|addr| self.shared.shown(addr))
     }
 
     /// The peer's address, once established.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        let remote = lock(&self.shared.info).remote;
+        let remote = self.shared.look(|info| info.remote);
         remote.map(|addr| self.shared.shown(addr))
     }
 
@@ -322,7 +328,7 @@ impl UserEnd {
 }
 
 fn info(shared: &Shared) -> (ConnInfo, BufferInfo, BufferInfo) {
-    let mut info = *lock(&shared.info);
+    let mut info = shared.look(|info| *info);
     info.local = info.local.map(|addr| shared.shown(addr));
     info.remote = info.remote.map(|addr| shared.shown(addr));
     (info, shared.memory.info(Side::Send), shared.memory.info(Side::Recv))

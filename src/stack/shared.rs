@@ -14,7 +14,7 @@ use super::listener::{Binding, Bound, Listener, Listening, Scope};
 use super::registry::{Registry, Reuse};
 use crate::config::{SocketOptions, StackConfig};
 use crate::error::ConnError;
-use crate::pipe::{AcceptQueue, Budget, Doorbell, ListenerId};
+use crate::pipe::{AcceptQueue, Budget, Doorbell, ListenerId, Published, Rung};
 use crate::stats::Stats;
 use crate::wire::FourTuple;
 
@@ -26,7 +26,7 @@ pub struct Shared {
     /// Memory of every connection.
     pub budget: Arc<Budget>,
     /// Counters as of the end of the reactor's last turn.
-    pub stats: Mutex<Stats>,
+    pub stats: Published<Stats>,
     /// Settings.
     pub config: StackConfig,
 }
@@ -48,7 +48,7 @@ impl Shared {
             registry: Mutex::new(Registry::new(secrets, config.ephemeral_ports)),
             doorbell: Doorbell::new(),
             budget: Budget::new(config.max_reserved, config.memory_budget),
-            stats: Mutex::new(Stats::default()),
+            stats: Published::default(),
             config,
         }))
     }
@@ -180,6 +180,6 @@ impl Shared {
 
     /// Counters as of the end of the reactor's last turn.
     pub fn stats(&self) -> Stats {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stats.look(Stats::clone, || self.doorbell.ring(Rung::Counters))
     }
 }

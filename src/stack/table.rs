@@ -78,6 +78,8 @@ impl Engine {
                     }
                 }
                 Rung::Listener(id) => self.forget_half_open(id),
+                // This turn ends as every turn.
+                Rung::Counters => {}
             }
         }
         self.rungs = rungs;
@@ -203,14 +205,7 @@ impl Engine {
             }
         }
         self.touched = touched;
-        self.publish_stats();
-    }
-
-    fn publish_stats(&self) {
-        // Whoever reads them right now sees the next turn's.
-        if let Ok(mut published) = self.shared.stats.try_lock() {
-            published.clone_from(&self.stats);
-        }
+        self.shared.stats.publish(|published| published.clone_from(&self.stats));
     }
 
     /// A connection and what its control block needs from outside.

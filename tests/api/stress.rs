@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use usernet::device::{PairOptions, pair_with};
-use usernet::{Stack, UserListener, UserStream};
+use usernet::{Stack, State, UserListener, UserStream};
 
 use super::common::host;
 
@@ -147,6 +147,29 @@ fn threads_lose_no_wake_up_when_the_budget_is_spent() {
         (host(1).memory_budget(400_000).device(left).build().unwrap(), host(2).device(right).build().unwrap())
     };
     users.block_on(storm(one, two, "10.0.0.2:0", 20, 200_000));
+}
+
+/// Somebody looks at the snapshot all the time, also at the end of the connection, after which nothing is published any more.
+#[test]
+fn a_watch_sees_the_end() {
+    let runtime = threads(2);
+    runtime.block_on(async {
+        let stack = host(1).build().unwrap();
+        let listener = stack.bind("10.0.0.1:0").await.unwrap();
+        for _ in 0..300 {
+            let (ours, theirs) = tokio::join!(stack.connect(listener.local_addr().unwrap()), listener.accept());
+            let watch = ours.as_ref().unwrap().watch();
+            let looker = std::thread::spawn(move || {
+                let began = std::time::Instant::now();
+                while watch.info().state != State::Closed {
+                    assert!(began.elapsed() < Duration::from_secs(60), "it looks alive for ever");
+                }
+            });
+            theirs.unwrap().0.abort();
+            assert!(ours.unwrap().read(&mut [0]).await.is_err());
+            looker.join().unwrap();
+        }
+    });
 }
 
 #[test]
