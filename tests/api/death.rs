@@ -291,33 +291,6 @@ async fn between_own_addresses_the_end_of_the_stack_is_not_the_end_of_the_text()
     assert_eq!(kind(client.try_write(b"age")), ErrorKind::NetworkDown);
 }
 
-/// What the windows allow goes out, although it is not all.
-#[test]
-fn a_runtime_that_ends_sends_what_was_written_before_it_resets() {
-    let (ours, theirs) = (runtime(), runtime());
-    let (left, right) = pair(1500);
-    let one = {
-        let _inside = ours.enter();
-        host(1).device(left).build().unwrap()
-    };
-    let two = {
-        let _inside = theirs.enter();
-        host(2).device(right).build().unwrap()
-    };
-    let (client, mut server) = theirs.block_on(connected(&one, &two));
-    theirs.block_on(async {
-        // Unread: the end can only be a reset.
-        server.write_all(b"question").await.unwrap();
-        client.readable().await.unwrap();
-    });
-    // Nothing runs between the two.
-    client.try_write(b"last words").unwrap();
-    ours.shutdown_background();
-    let mut got = [0; 10];
-    theirs.block_on(within(server.read_exact(&mut got))).unwrap();
-    assert_eq!(&got, b"last words");
-}
-
 #[test]
 fn a_runtime_that_ends_says_goodbye() {
     let (ours, theirs) = (runtime(), runtime());

@@ -93,3 +93,15 @@ fn a_reactor_that_dies_acknowledges_what_was_read() {
     puppet.end.with(now, |tcb, cx| tcb.last_gasp(cx));
     assert!(at_once(&mut puppet));
 }
+
+#[test]
+fn a_reactor_that_dies_sends_what_was_written_before_it_resets() {
+    let mut puppet = receiver();
+    // Unread: the end can only be a reset.
+    let _ = puppet.arrive(&seg!(ack 101, seq 1, wnd 1000, len 10));
+    puppet.write(100);
+    let now = puppet.now;
+    puppet.end.with(now, |tcb, cx| tcb.last_gasp(cx));
+    let sent: Vec<_> = puppet.sent().iter().map(|seg| (seg.text_len(), seg.has(Flags::RST))).collect();
+    assert_eq!(sent, [(100, false), (0, true)]);
+}
