@@ -96,12 +96,7 @@ impl Inner {
 
     /// Reserves buffers of other sizes in place of the old ones.
     fn reserve(&mut self, options: SocketOptions) -> Result<(), ConnError> {
-        let (send, recv) = sizes(options)?;
-        let region = match &self.handle {
-            Some(handle) => handle.shared().budget.region_in_place_of(self.user.region(), send, recv)?,
-            None => Region::map(send, recv)?,
-        };
-        (self.user, self.pipe) = pipe(region, options);
+        (self.user, self.pipe) = reserve(options, self.handle.as_ref(), Some(self.user.region()))?;
         Ok(())
     }
 
@@ -118,18 +113,18 @@ impl Inner {
     }
 }
 
-/// Of both buffers: to send, to receive.
-fn sizes(options: SocketOptions) -> Result<(usize, usize), ConnError> {
+/// Reserves both buffers, charged to the stack if there is one; in place of `old`, which is about to go.
+fn reserve(
+    options: SocketOptions,
+    handle: Option<&Arc<Handle>>,
+    old: Option<&Region>,
+) -> Result<(UserEnd, StackEnd), ConnError> {
     let size = |bytes: u32| usize::try_from(bytes).map_err(|_| ConnError::InvalidInput);
-    Ok((size(options.send_buffer)?, size(options.recv_buffer)?))
-}
-
-/// Reserves both buffers, charged to the stack if there is one.
-fn reserve(options: SocketOptions, handle: Option<&Arc<Handle>>) -> Result<(UserEnd, StackEnd), ConnError> {
-    let (send, recv) = sizes(options)?;
-    let region = match handle {
-        Some(handle) => handle.shared().budget.region(send, recv)?,
-        None => Region::map(send, recv)?,
+    let (send, recv) = (size(options.send_buffer)?, size(options.recv_buffer)?);
+    let region = match (handle.map(|handle| &handle.shared().budget), old) {
+        (Some(budget), Some(old)) => budget.region_in_place_of(old, send, recv)?,
+        (Some(budget), None) => budget.region(send, recv)?,
+        (None, _) => Region::map(send, recv)?,
     };
     Ok(pipe(region, options))
 }
@@ -187,7 +182,7 @@ impl UserSocket {
 
     fn open(family: Family, handle: Option<&Arc<Handle>>) -> io::Result<UserSocket> {
         let options = handle.map(|handle| handle.shared().config.socket).unwrap_or_default();
-        let (user, pipe) = reserve(options, handle)?;
+        let (user, pipe) = reserve(options, handle, None)?;
         let inner = Inner { family, user, pipe, binding: None, handle: handle.map(Arc::clone) };
         Ok(UserSocket { inner: Box::new(Mutex::new(inner)) })
     }
