@@ -133,7 +133,7 @@ impl Shared {
 
     /// The engine gets a turn without an order. On a user's thread, perhaps long after it forgot the connection: a writer
     /// that waits for the budget hears of it by a turn only.
-    pub(super) fn ring(&self) {
+    fn ring(&self) {
         if let Some(link) = self.link.get() {
             link.doorbell.ring(Rung::Conn(link.id));
         }
@@ -225,7 +225,6 @@ impl Shared {
         let bytes = self.inherited.swap(0, Ordering::Relaxed);
         if let Some(link) = self.link.get().filter(|_| bytes > 0) {
             link.budget.give_back(bytes);
-            // The engine has forgotten the connection, but a writer that waits for the budget hears of it by a turn only.
             self.ring();
         }
     }
@@ -265,8 +264,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.settle();
         if self.discharge(usize::MAX) > 0 {
-            // On a user's thread, and perhaps long after the engine forgot the connection: a writer that waits for
-            // the budget hears of it by a turn only.
             self.ring();
         }
     }
