@@ -569,11 +569,10 @@ fn a_connection_is_shown_as_established_from_its_first_moment() {
 }
 
 /// The turn of the reactor takes orders, then receives, then transmits.
-fn what_comes_in_the_turn_of_the_drop(puppet: &mut Puppet, seg: &Segment<'_>) -> (Verdict, Vec<Segment<'static>>) {
+fn what_leaves_in_the_turn_of_the_drop(puppet: &mut Puppet, seg: &Segment<'_>) -> Vec<Segment<'static>> {
     let now = puppet.now;
     puppet.end.close(now);
-    let verdict = puppet.arrive(seg);
-    (verdict, puppet.sent())
+    puppet.answer(seg)
 }
 
 #[test]
@@ -581,7 +580,7 @@ fn text_in_the_turn_of_a_drop_does_not_swallow_what_was_written() {
     // Linux's write has sent it by then.
     let mut puppet = Puppet::established(plain());
     puppet.write(100);
-    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 101, seq 1, wnd 1000, len 10));
+    let sent = what_leaves_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 101, seq 1, wnd 1000, len 10));
     assert_eq!(sent.iter().map(|seg| seg.text_len()).sum::<u32>(), 100, "{sent:?}");
 }
 
@@ -590,7 +589,7 @@ fn text_in_the_turn_of_a_drop_that_resets_does_not_swallow_what_was_written() {
     let mut puppet = Puppet::established(plain());
     puppet.after(&[seg!(ack 101, seq 1, wnd 1000, len 10)]);
     puppet.write(100);
-    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 101, seq 11, wnd 1000, len 10));
+    let sent = what_leaves_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 101, seq 11, wnd 1000, len 10));
     assert_eq!(sent.iter().map(|seg| seg.text_len()).sum::<u32>(), 100, "{sent:?}");
 }
 
@@ -602,7 +601,7 @@ fn a_fin_in_the_turn_of_a_drop_with_unread_text_is_no_clean_end() {
     puppet.sent();
     puppet.after(&[seg!(ack 102, seq 1, wnd 1000, len 10)]);
     assert_eq!(puppet.end.tcb.state(), State::FinWait2);
-    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(fin, ack 102, seq 11, wnd 1000));
+    let sent = what_leaves_in_the_turn_of_the_drop(&mut puppet, &seg!(fin, ack 102, seq 11, wnd 1000));
     assert!(sent.iter().any(|seg| seg.has(Flags::RST)), "{:?} {sent:?}", puppet.end.tcb.state());
 }
 
@@ -614,6 +613,6 @@ fn an_ack_in_the_turn_of_a_drop_with_unread_text_is_no_clean_end() {
     puppet.end.shutdown(now);
     puppet.sent();
     assert_eq!(puppet.end.tcb.state(), State::LastAck);
-    let (_, sent) = what_comes_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 102, seq 12, wnd 1000));
+    let sent = what_leaves_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 102, seq 12, wnd 1000));
     assert!(sent.iter().any(|seg| seg.has(Flags::RST)), "{:?} {sent:?}", puppet.end.tcb.state());
 }
