@@ -60,16 +60,3 @@ pub fn count(phase: &str, ours: impl Fn(u16, u16) -> bool) -> Result<usize, Stri
     };
     Ok(entries()?.into_iter().filter(|&(local, peer, state)| ours(local, peer) && counts(state)).count())
 }
-
-/// Whether an interface has an IPv6 address of global scope that is not tentative any more.
-pub fn usable_v6(interface: &str) -> Result<bool, String> {
-    const TENTATIVE: u8 = 0x40;
-    let file = "/proc/net/if_inet6";
-    let text = fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
-    Ok(text.lines().any(|line| {
-        // Address, index, prefix, scope, flags, name.
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, _, _, "00", flags, name] = words.as_slice() else { return false };
-        *name == interface && u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & TENTATIVE == 0)
-    }))
-}

@@ -52,16 +52,7 @@ pub fn tun(case: &Case) -> Result<Tun, String> {
     if mtu >= 1280 {
         builder = builder.kernel_address(address(true, 1), 64);
     }
-    let tun = builder.build().map_err(|error| error.to_string())?;
-    // The kernel takes an IPv6 address into use in a work queue of its own.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while mtu >= 1280 && !facts::usable_v6(tun.interface())? {
-        if Instant::now() > deadline {
-            return Err(format!("the IPv6 address of {} does not become usable", tun.interface()));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(tun)
+    builder.build().map_err(|error| error.to_string())
 }
 
 impl<'a> KernelBackend<'a> {

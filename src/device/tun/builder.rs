@@ -68,7 +68,8 @@ impl TunBuilder {
     }
 
     /// Gives the kernel's side an address; may be called several times, for both families. The stack needs an address of
-    /// its own from the same prefix.
+    /// its own from the same prefix. When `build` returns the kernel answers there: for a new IPv6 address that is up to
+    /// some milliseconds later than it says so.
     #[must_use]
     pub fn kernel_address(mut self, ip: IpAddr, prefix: u8) -> TunBuilder {
         self.addresses.push((ip, prefix));
@@ -139,6 +140,9 @@ impl TunBuilder {
         }
         if self.up && !now.up {
             link::set_up(&name)?;
+        }
+        if self.up || now.up {
+            self.addresses.iter().filter(|(ip, _)| ip.is_ipv6()).for_each(|(ip, _)| link::await_local(*ip));
         }
         if self.threaded_napi {
             napi::set_threaded(&name)?;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -113,8 +114,9 @@ pub fn delete(name: &str) -> io::Result<()> {
     act(&format!("deleting {name}"), RouteNetlinkMessage::DelLink(message), 0)
 }
 
-/// Adds an address, usable at once (no duplicate address detection for IPv6): `ip address add IP/PREFIX dev NAME`. The
-/// kernel adds the route to the prefix itself. An address that is there already is fine.
+/// Adds an address, without duplicate address detection for IPv6: `ip address add IP/PREFIX dev NAME`. The kernel adds the
+/// route to the prefix itself. An address that is there already is fine. An IPv6 address is taken into use a little
+/// later: [`await_local`].
 ///
 /// # Errors
 /// As [`set_up`]; [`InvalidInput`](io::ErrorKind::InvalidInput) for a prefix longer than the address.
@@ -131,6 +133,26 @@ pub fn add_address(name: &str, ip: IpAddr, prefix: u8) -> io::Result<()> {
     message.attributes.push(AddressAttribute::Address(ip));
     let message = RouteNetlinkMessage::NewAddress(message);
     accept_existing(act(&format!("adding the address {ip}/{prefix} to {name}"), message, NLM_F_CREATE | NLM_F_EXCL))
+}
+
+/// Waits until the kernel takes packets to `ip` for its own, at most for a second. A new IPv6 address, or one whose
+/// interface comes up, is taken into use by a work queue: for some milliseconds on a busy machine the kernel drops what
+/// is sent to it, although the address is no longer tentative.
+pub fn await_local(ip: IpAddr) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while !is_local(ip) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a packet to `ip` would be delivered here: `ip route get IP` says `local`.
+fn is_local(ip: IpAddr) -> bool {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip);
+    message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(ip)));
+    let answer = request(RouteNetlinkMessage::GetRoute(message), 0);
+    matches!(answer, Ok(Some(RouteNetlinkMessage::NewRoute(route))) if route.header.kind == RouteType::Local)
 }
 
 /// Adds a route to a prefix through an interface: `ip route add NET/PREFIX dev NAME`. Bits of `net` beyond the prefix
@@ -246,6 +268,12 @@ mod tests {
         assert!(lo.index > 0 && lo.mtu >= 1280);
         let error = query("usernet-none").unwrap_err();
         assert!(error.to_string().contains("usernet-none"), "{error}");
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_is_not_local() {
+        assert!(!is_local("192.0.2.1".parse().unwrap()));
+        assert!(!is_local("2001:db8::1".parse().unwrap()));
     }
 
     #[test]
