@@ -67,6 +67,9 @@ pub struct StackConfig {
     pub timestamps: bool,
     /// Offer and accept SACK (RFC 2018). On.
     pub sack: bool,
+    /// Send the last segment again when nothing was heard for two round trips, so that a loss at the end of a flight needs no
+    /// timeout (RFC 8985 §7, with SACK only). On (`tcp_early_retrans` of Linux).
+    pub tail_loss_probe: bool,
     /// Options of sockets that set none of their own.
     pub socket: SocketOptions,
 }
@@ -101,6 +104,7 @@ impl Default for StackConfig {
             window_scaling: true,
             timestamps: true,
             sack: true,
+            tail_loss_probe: true,
             socket: SocketOptions::default(),
         }
     }

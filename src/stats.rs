@@ -99,6 +99,8 @@ pub struct Stats {
     pub retransmits: u64,
     /// Retransmission timeouts.
     pub timeouts: u64,
+    /// Tail loss probes sent (RFC 8985 §7).
+    pub tail_probes: u64,
     /// RSTs sent.
     pub resets_out: u64,
     /// RSTs obeyed.
@@ -133,6 +135,7 @@ impl Default for Stats {
             bytes_out: 0,
             retransmits: 0,
             timeouts: 0,
+            tail_probes: 0,
             resets_out: 0,
             resets_in: 0,
             challenge_acks: 0,
@@ -176,6 +179,7 @@ impl fmt::Debug for Stats {
             .field("bytes_out", &self.bytes_out)
             .field("retransmits", &self.retransmits)
             .field("timeouts", &self.timeouts)
+            .field("tail_probes", &self.tail_probes)
             .field("resets_out", &self.resets_out)
             .field("resets_in", &self.resets_in)
             .field("challenge_acks", &self.challenge_acks)

@@ -1,12 +1,16 @@
 //! The fifth check of RFC 9293 §3.10.7.4: what an acknowledgment tells us.
 
+use std::time::Duration;
+
 use super::congestion::{AckEvent, Congestion, LossEvent};
+use super::flight::Acked;
 use super::input::{Check, DROP};
-use super::recovery::{Evidence, OnDuplicate, OnNewAck};
+use super::recovery::OnNewAck;
 use super::state::Event;
 use super::{Cx, Open};
 use crate::pipe::State;
 use crate::stats::DropReason;
+use crate::time::Instant;
 use crate::wire::{Flags, Segment, Seq};
 
 impl Open {
@@ -30,13 +34,21 @@ impl Open {
             // An old duplicate: its ACK and window say nothing, its text may still be new.
             return Check::Continue(());
         }
-        let newly_sacked = if self.sack { self.flight.on_sack(cx.now, seg.options.sack.as_slice()) } else { 0 };
-        let duplicates = self.count_duplicates(seg, newly_sacked);
+        let report = self.take_sack(cx, seg);
+        let duplicates = self.count_duplicates(seg, report.newly_sacked);
         let opened = self.update_window(seg);
-        if seg.ack.is_after(self.snd.una) {
-            self.on_new_ack(cx, seg);
+        let new = seg.ack.is_after(self.snd.una);
+        if new {
+            self.on_new_ack(cx, seg, report.delivered_before);
         } else {
             (0..duplicates).for_each(|_| self.on_duplicate_ack(cx));
+            if report.newly_sacked > 0 && self.flight.rack().is_reordering() {
+                // Linux's tcp_may_raise_cwnd: late is not lost, so what overtakes counts like what comes in order.
+                self.grow(cx.now, report.delivered_before, Acked::default(), self.recovery.is_active());
+            }
+        }
+        if self.sack {
+            self.judge_loss(cx, seg, report, new);
         }
         if opened {
             self.on_window_opened(cx);
@@ -116,8 +128,8 @@ impl Open {
     }
 
     /// SND.UNA < SEG.ACK =< SND.NXT.
-    fn on_new_ack(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>) {
-        let in_flight_before = self.flight.bytes_in_flight();
+    fn on_new_ack(&mut self, cx: &mut Cx<'_>, seg: &Segment<'_>, delivered_before: u64) {
+        let outstanding = self.flight.bytes_in_flight();
         let mss = u32::from(self.snd.mss);
         let fin_acked = self.snd.fin.is_some_and(|fin| seg.ack.is_after(fin));
         let acked = seg.ack.saturating_offset_from(self.snd.una);
@@ -126,7 +138,7 @@ impl Open {
         self.fit_send_buffer(cx);
         self.pipe.send_acked(text as usize);
         self.arm_idle(cx.now);
-        self.snd.una = seg.ack;
+        let old_una = std::mem::replace(&mut self.snd.una, seg.ack);
         self.bytes_acked = self.bytes_acked.saturating_add(u64::from(text));
         self.snd.small_end = self.snd.small_end.filter(|end| end.is_after(seg.ack));
         self.attempts.timeouts = 0;
@@ -135,7 +147,7 @@ impl Open {
         let sample = report.rtt.or_else(|| self.rtt_from_echo(cx, seg));
         if let Some(rtt) = sample {
             // RFC 7323 App. G: several samples a round trip must not shorten the memory of the estimator.
-            let expected = in_flight_before.div_ceil(2 * mss).max(1);
+            let expected = outstanding.div_ceil(2 * mss).max(1);
             // RFC 6298 §5, Karn's rule (RFC 9293 MUST-18): only a new sample takes the back-off back, as in Linux
             // (tcp_ack_update_rtt).
             match report.rtt {
@@ -144,28 +156,24 @@ impl Open {
             }
         }
 
+        self.undo_if_refuted(cx, seg, old_una);
         // The ACK that ends recovery must not grow the window that recovery has just set.
         let in_recovery = self.recovery.is_active();
         match self.recovery.on_new_ack(seg.ack) {
             OnNewAck::Normal => {}
+            // What the retransmission has overtaken shows when it is delivered: `detect_lost`.
+            OnNewAck::Partial if self.sack => {}
             OnNewAck::Partial => {
-                if !self.sack {
-                    self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
-                }
+                self.congestion.on_loss(cx.now, LossEvent::PartialAck { acked });
                 self.flight.mark_first_lost(mss);
             }
-            OnNewAck::Exit => self.congestion.on_recovery_exit(cx.now, self.snd.outstanding()),
+            OnNewAck::Exit => {
+                self.flight.rack().on_recovery_exit();
+                let flight_size = (!self.sack).then(|| self.snd.outstanding());
+                self.congestion.on_recovery_exit(cx.now, flight_size);
+            }
         }
-        self.congestion.on_ack(&AckEvent {
-            now: cx.now,
-            acked,
-            in_flight_before,
-            in_flight: self.flight.bytes_in_flight(),
-            rtt: sample,
-            rate: report.rate,
-            cwnd_limited: self.cwnd_limited,
-            in_recovery,
-        });
+        self.grow(cx.now, delivered_before, Acked { rtt: sample, ..report }, in_recovery);
         if self.flight.is_empty() {
             self.timers.retransmit = None;
             self.attempts.since = None;
@@ -179,6 +187,23 @@ impl Open {
         if fin_acked {
             self.on_fin_acked(cx);
         }
+    }
+
+    /// Tells congestion control what has arrived since `delivered_before`.
+    fn grow(&mut self, now: Instant, delivered_before: u64, report: Acked, in_recovery: bool) {
+        let delivered = self.flight.delivered().saturating_sub(delivered_before);
+        let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);
+        let in_flight = self.flight.bytes_in_flight();
+        self.congestion.on_ack(&AckEvent {
+            now,
+            acked: delivered,
+            in_flight_before: in_flight.saturating_add(delivered),
+            in_flight,
+            rtt: report.rtt,
+            rate: report.rate,
+            cwnd_limited: self.cwnd_limited,
+            in_recovery,
+        });
     }
 
     /// How much of its send buffer the connection uses from now on: all of a size that was set for the socket itself, as
@@ -208,31 +233,16 @@ impl Open {
     }
 
     /// RFC 7323 §4.1: the echo of a timestamp we sent, when Karn's rule forbids the better sample.
-    fn rtt_from_echo(&self, cx: &Cx<'_>, seg: &Segment<'_>) -> Option<std::time::Duration> {
-        let ts = self.timestamps.and(seg.options.timestamps)?;
-        let elapsed = Seq::new(self.id.ts_val(cx.now)).offset_from(Seq::new(ts.ecr))?;
+    fn rtt_from_echo(&self, cx: &Cx<'_>, seg: &Segment<'_>) -> Option<Duration> {
         // A sample longer than the connection can have waited is a lie or a wrapped clock.
         let limit = cx.config.rto_max.saturating_mul(2);
-        Some(std::time::Duration::from_millis(u64::from(elapsed))).filter(|rtt| ts.ecr != 0 && *rtt <= limit)
+        self.echo_age(cx, seg).map(|age| Duration::from_millis(u64::from(age))).filter(|rtt| *rtt <= limit)
     }
 
-    fn on_duplicate_ack(&mut self, cx: &Cx<'_>) {
-        let mss = u32::from(self.snd.mss);
-        let in_flight_or_lost = self.flight.bytes_in_flight().saturating_add(self.flight.lost_bytes());
-        let sacked = self.snd.outstanding().saturating_sub(in_flight_or_lost);
-        let evidence = if self.sack { Evidence::Sacked { lost: sacked > 2 * mss } } else { Evidence::Count };
-        match self.recovery.on_duplicate(self.snd.una, self.snd.nxt, evidence) {
-            OnDuplicate::Wait => {}
-            OnDuplicate::FastRetransmit => {
-                // RFC 6675 §5: with SACK the flight shrinks with each duplicate; inflating cwnd as well would send twice.
-                let left_network = if self.sack { 0 } else { mss.saturating_mul(3) };
-                let flight_size = self.recovery.flight_size(self.snd.una);
-                self.congestion.on_loss(cx.now, LossEvent::DupAck { flight_size, left_network });
-                self.flight.mark_first_lost(mss);
-            }
-            OnDuplicate::Inflate if self.sack => {}
-            OnDuplicate::Inflate => self.congestion.on_loss(cx.now, LossEvent::ExtraDupAck),
-        }
+    /// How many milliseconds ago we sent the timestamp that `seg` echoes.
+    pub(super) fn echo_age(&self, cx: &Cx<'_>, seg: &Segment<'_>) -> Option<u32> {
+        let ts = self.timestamps.and(seg.options.timestamps).filter(|ts| ts.ecr != 0)?;
+        Seq::new(self.id.ts_val(cx.now)).offset_from(Seq::new(ts.ecr))
     }
 
     fn on_fin_acked(&mut self, cx: &Cx<'_>) {

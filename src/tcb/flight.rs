@@ -2,7 +2,7 @@
 //!
 //! Owns no bytes (those stay in the send ring), no timer, no policy: who marks records lost decides what is sent
 //! again. Round-trip times obey Karn's rule here; delivery rates follow draft-cheng-iccrg-delivery-rate-estimation.
-//! Called by `tcb::send` (sending), `tcb::input` (ACK, SACK) and `tcb::recovery` (loss).
+//! Called by `tcb::output` (sending), `tcb::ack` and `tcb::loss`.
 //!
 //! ```text
 //!   SND.UNA                                                SND.NXT
@@ -15,10 +15,13 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::wire::{SackBlock, Seq};
 
+mod loss;
+mod rack;
 mod rate;
 #[cfg(test)]
 mod tests;
 
+use rack::Rack;
 use rate::RateEstimator;
 pub use rate::RateSample;
 
@@ -46,6 +49,8 @@ pub struct Record {
     pub first_sent_at: Instant,
     /// The application had no more to send.
     pub app_limited: bool,
+    /// Transmissions of one lap left in sequence order, and before those of the next one. Wraps.
+    pub lap: u32,
     /// 1 = sent for the first time only.
     pub transmissions: u8,
     /// Reported by a SACK block.
@@ -96,6 +101,7 @@ pub struct Flight {
     /// Contiguous, in sequence order, none empty, at most [`MAX_RECORDS`].
     records: VecDeque<Record>,
     rate: RateEstimator,
+    rack: Rack,
     /// Sum of the records neither sacked nor lost.
     in_flight: u32,
     /// Sum of the lost records.
@@ -104,6 +110,12 @@ pub struct Flight {
     sacked_records: usize,
     /// Start of the first lost record; meaningful while `lost > 0`.
     first_lost: Seq,
+    /// C.delivered when the records were judged last.
+    judged: u64,
+    /// End of the highest record that was found lost.
+    highest_lost: Option<Seq>,
+    /// See [`Record::lap`]; and where the last transmission ended.
+    lap: (u32, Seq),
 }
 
 impl Flight {
@@ -157,6 +169,10 @@ impl Flight {
         if self.in_flight == 0 {
             self.rate.restart(now);
         }
+        if start.is_before(self.lap.1) {
+            self.lap.0 = self.lap.0.wrapping_add(1);
+        }
+        self.lap.1 = end;
         Record {
             start,
             end,
@@ -164,6 +180,7 @@ impl Flight {
             delivered: self.rate.delivered,
             delivered_at: self.rate.delivered_at,
             first_sent_at: self.rate.first_sent_at,
+            lap: self.lap.0,
             app_limited: false,
             transmissions: 1,
             sacked: false,
@@ -202,6 +219,7 @@ impl Flight {
     pub fn on_ack(&mut self, now: Instant, una: Seq) -> Acked {
         let mut acked = Acked::default();
         let mut retransmitted = false;
+        let highest = self.rack.highest();
         while let Some(record) = self.records.front_mut() {
             let taken = Record { end: record.end.min(una), ..*record };
             if taken.end.is_at_or_before(taken.start) {
@@ -217,6 +235,7 @@ impl Flight {
             retransmitted |= taken.transmissions > 1;
             if !taken.counted {
                 self.rate.on_delivered(now, &taken);
+                self.rack.on_delivered(now, &taken, highest);
                 acked.rtt = Some(now.since(taken.sent_at));
             }
         }
@@ -225,10 +244,12 @@ impl Flight {
             // Linux's FLAG_RETRANS_DATA_ACKED.
             acked.rtt = None;
         }
+        self.highest_lost = self.highest_lost.filter(|highest| highest.is_after(una));
         if self.first_lost.is_before(una) {
             self.first_lost = una;
         }
         self.settle_first_lost();
+        self.rack.on_acknowledged(una);
         acked.rate = self.rate.take_sample();
         acked
     }
@@ -257,9 +278,10 @@ impl Flight {
     /// Work is O(log n) per block plus what is newly SACKed: a SACKed range is one record.
     pub fn on_sack(&mut self, now: Instant, blocks: &[SackBlock]) -> u32 {
         let mut newly = 0u32;
+        let highest = self.rack.highest();
         for block in blocks.iter().filter(|b| b.left.is_before(b.right)) {
             if self.covers(block) {
-                newly = newly.saturating_add(self.sack_block(now, block));
+                newly = newly.saturating_add(self.sack_block(now, block, highest));
             }
         }
         self.settle_first_lost();
@@ -273,7 +295,7 @@ impl Flight {
         block.left.is_at_or_after(first.start) && block.right.offset_from(first.start).is_some_and(|at| at <= flight)
     }
 
-    fn sack_block(&mut self, now: Instant, block: &SackBlock) -> u32 {
+    fn sack_block(&mut self, now: Instant, block: &SackBlock, highest: Option<Seq>) -> u32 {
         let held = self.records.get(self.index_of(block.left)).copied();
         let Some(held) = held.filter(|r| !r.sacked || r.end.is_before(block.right)) else { return 0 };
         if !held.sacked && self.sacked_records >= MAX_SACKED {
@@ -295,6 +317,7 @@ impl Flight {
             }
             if !record.counted {
                 self.rate.on_delivered(now, record);
+                self.rack.on_delivered(now, record, highest);
             }
             let base = *merged.get_or_insert(*record);
             let transmissions = base.transmissions.max(record.transmissions);
@@ -340,78 +363,14 @@ impl Flight {
         self.sacked_records = self.sacked_records.saturating_sub(1);
     }
 
-    /// The retransmission timer expired: everything must be sent again that was not SACKed.
-    ///
-    /// Deviates from RFC 2018 §8 (turn off all SACKed bits), as Linux's tcp_timeout_mark_lost: SACKed bits are turned off
-    /// only if the peer has reneged, which shows when the record at SND.UNA is SACKed. What a reneging peer wants again
-    /// reaches SND.UNA sooner or later.
-    pub fn mark_all_lost(&mut self) {
-        let Some(first) = self.records.front().copied() else { return };
-        (self.lost, self.in_flight, self.sacked_records) = (0, 0, 0);
-        self.first_lost = first.start;
-        for record in &mut self.records {
-            record.sacked &= !first.sacked;
-            record.lost = !record.sacked;
-            self.sacked_records += usize::from(record.sacked);
-            self.lost += if record.lost { record.len() } else { 0 };
-        }
-    }
-
-    /// Nothing larger than `max_bytes` gets through: such records are presumed lost. Several segments of one record may each
-    /// have been smaller; they go with it.
-    pub fn mark_larger_lost(&mut self, max_bytes: u32) {
-        for record in self.records.iter_mut().filter(|r| r.is_in_flight() && r.len() > max_bytes) {
-            record.lost = true;
-            self.lost = self.lost.saturating_add(record.len());
-            self.in_flight = self.in_flight.saturating_sub(record.len());
-        }
-        if let Some(first) = self.records.iter().find(|r| r.lost) {
-            self.first_lost = first.start;
-        }
-    }
-
-    /// The segment at SND.UNA, at most `max_bytes` long, is presumed lost (fast retransmit, RFC 6582 partial ACK).
-    ///
-    /// The limit is the SMSS: a record may be many segments, and only the first of them is known to be missing.
-    pub fn mark_first_lost(&mut self, max_bytes: u32) {
-        let Some(first) = self.records.front().copied().filter(|r| !r.lost) else { return };
-        if max_bytes < first.len() {
-            self.split(first.start + max_bytes);
-        }
-        let Some(first) = self.records.front_mut() else { return };
-        let (len, start) = (first.len(), first.start);
-        if first.sacked {
-            // The peer reneged: it reported what it now does not acknowledge.
-            first.sacked = false;
-            self.sacked_records = self.sacked_records.saturating_sub(1);
-        } else {
-            self.in_flight = self.in_flight.saturating_sub(len);
-        }
-        first.lost = true;
-        self.lost = self.lost.saturating_add(len);
-        self.first_lost = start;
-    }
-
-    /// The first range to send again. O(log n).
-    pub fn first_lost(&self) -> Option<(Seq, Seq)> {
-        let record = self.records.get(self.index_of(self.first_lost)).filter(|r| r.lost && self.lost > 0)?;
-        Some((record.start, record.end))
-    }
-
-    /// Moves `first_lost` forward to the first lost record. Amortised O(1): it moves back only where a record is marked.
-    fn settle_first_lost(&mut self) {
-        if self.lost == 0 {
-            return;
-        }
-        let from = self.index_of(self.first_lost);
-        if let Some(record) = self.records.range(from..).find(|r| r.lost) {
-            self.first_lost = record.start;
-        }
-    }
-
     /// The oldest record.
     pub fn first(&self) -> Option<&Record> {
         self.records.front()
+    }
+
+    /// The newest record.
+    pub fn last(&self) -> Option<&Record> {
+        self.records.back()
     }
 
     /// All records, in sequence order.
@@ -437,6 +396,16 @@ impl Flight {
     /// Whether everything sent is acknowledged.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Whether the peer has reported anything beyond SND.UNA.
+    pub const fn has_sacked(&self) -> bool {
+        self.sacked_records > 0
+    }
+
+    /// What RACK knows of the path.
+    pub const fn rack(&mut self) -> &mut Rack {
+        &mut self.rack
     }
 
     /// Number of records.

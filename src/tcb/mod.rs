@@ -4,9 +4,11 @@
 //! through `on_*`, segments go out through [`Tcb::poll_transmit`] and nowhere else. Never reads a clock, never blocks,
 //! never allocates per segment. Called by `stack` only.
 //!
-//! Where to find what: `syn_sent`, `syn_received` and what they share, `handshake`; `input` arrival in the order of RFC 9293 §3.10.7.4; `ack`
-//! its fifth check; `text` its seventh and eighth; `output` what to send next; `timeout` what deadlines do; `user` what
-//! orders do; `send` and `recv` the two sequence spaces; `recovery` loss recovery; `time_wait` the small record after it all.
+//! Where to find what: `syn_sent`, `syn_received` and what they share, `handshake`; `input` arrival in the order of
+//! RFC 9293 §3.10.7.4; `ack` its fifth check; `text` its seventh and eighth; `output` what to send next; `timeout` what
+//! deadlines do; `user` what orders do; `send` and `recv` the two sequence spaces; `time_wait` the small record after it all.
+//! Loss: `flight` what is lost, `loss` what is done about it, `recovery` when that begins and ends, `prr` how much goes
+//! meanwhile, `spurious` whether it was needless, `tail_loss` the probe where nothing tells.
 
 mod ack;
 pub mod assembler;
@@ -14,16 +16,20 @@ pub mod congestion;
 pub mod flight;
 mod handshake;
 mod input;
+mod loss;
 mod open;
 mod output;
+mod prr;
 mod recovery;
 mod recv;
 pub mod rtt;
 mod send;
 mod senders;
+mod spurious;
 mod state;
 mod syn_received;
 mod syn_sent;
+mod tail_loss;
 mod text;
 mod time_wait;
 mod timeout;

@@ -3,11 +3,14 @@
 use super::congestion::{Algorithm, Congestion, LossEvent};
 use super::flight::Flight;
 use super::handshake::{Synchronized, fixed_options_len, syn_window};
+use super::prr::Prr;
 use super::recovery::Recovery;
 use super::recv::{OwedAcks, RecvSpace, first_promise};
 use super::rtt::RttEstimator;
 use super::send::{SendSpace, effective_mss};
+use super::spurious::Doubt;
 use super::state::{Event, Lifecycle};
+use super::tail_loss::TailProbe;
 use super::time_wait::TimeWait;
 use super::timer::Timers;
 use super::{Cx, Identity, Path};
@@ -53,6 +56,12 @@ pub struct Open {
     pub(super) congestion: Algorithm,
     pub(super) flight: Flight,
     pub(super) recovery: Recovery,
+    /// The last reduction of cwnd may have been needless.
+    pub(super) doubt: Option<Doubt>,
+    pub(super) prr: Option<Prr>,
+    pub(super) tail_probe: Option<TailProbe>,
+    /// A tail loss probe must go out.
+    pub(super) tail_probe_owed: bool,
     pub(super) timers: Timers,
     pub(super) timestamps: Option<TimestampState>,
     pub(super) sack: bool,
@@ -131,6 +140,10 @@ impl Open {
             rtt,
             flight: Flight::default(),
             recovery: Recovery::new(iss + 1),
+            doubt: None,
+            prr: None,
+            tail_probe: None,
+            tail_probe_owed: false,
             timers: Timers::default(),
             timestamps: agreed.ts_recent.map(|recent| TimestampState { recent, recent_at: cx.now }),
             sack: agreed.sack,
@@ -154,6 +167,9 @@ impl Open {
             bytes_acked: 0,
             bytes_received: 0,
         };
+        if let Some(rtt) = open.rtt.min_rtt() {
+            open.flight.rack().on_round_trip(rtt);
+        }
         let info = open.info();
         open.pipe.on_established(info);
         open.arm_keepalive(cx.now);
@@ -234,7 +250,7 @@ impl Open {
 
     /// The reactor is being dropped: a FIN where all has been sent and taken, else a RST.
     pub(super) fn last_gasp(&mut self) {
-        let room = self.congestion.cwnd().saturating_sub(self.flight.bytes_in_flight());
+        let room = self.send_window().saturating_sub(self.flight.bytes_in_flight());
         if self.unsent() > self.snd.usable().min(room) || self.pipe.recv_len() > 0 {
             self.reset_at_last(ConnError::NetworkDown);
         } else {
@@ -289,7 +305,7 @@ impl Open {
         info.srtt = self.rtt.srtt();
         info.rttvar = self.rtt.rttvar();
         info.rto = self.rtt.rto();
-        info.cwnd = self.congestion.cwnd();
+        info.cwnd = self.send_window();
         info.ssthresh = self.congestion.ssthresh();
         info.retransmits = self.retransmits;
         info.bytes_acked = self.bytes_acked;

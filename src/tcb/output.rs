@@ -18,7 +18,7 @@ enum Plan {
 
 /// What to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     /// The last segment of an aborted connection.
     Reset,
     /// One duplicate ACK.
@@ -66,8 +66,12 @@ impl Open {
         if self.owed.has_duplicates() {
             return Plan::Send(What::Duplicate);
         }
-        let what =
-            if self.probe_owed { self.plan_probe() } else { self.plan_retransmit().or_else(|| self.plan_data()) };
+        let what = if self.probe_owed {
+            self.plan_probe()
+        } else {
+            let probe = if self.tail_probe_owed { self.plan_tail_probe() } else { None };
+            probe.or_else(|| self.plan_retransmit()).or_else(|| self.plan_data())
+        };
         if let Some(what) = what {
             return Plan::Send(what);
         }
@@ -87,7 +91,7 @@ impl Open {
     fn plan_retransmit(&self) -> Option<What> {
         let (start, end) = self.flight.first_lost()?;
         let in_flight = self.flight.bytes_in_flight();
-        let room = self.congestion.cwnd().saturating_sub(in_flight);
+        let room = self.send_window().saturating_sub(in_flight);
         let mss = u32::from(self.current_mss());
         // The first segment of recovery goes out whatever cwnd says (RFC 5681 §3.2 step 2).
         let first = start == self.snd.una;
@@ -121,7 +125,7 @@ impl Open {
         // With SACK the flight has shrunk by what was reported: that is the room RFC 3042 means (RFC 6675 §5 (3)).
         let limited = if self.sack { 0 } else { self.recovery.limited_transmit() };
         let extra = limited.saturating_mul(mss);
-        let mut room = self.congestion.cwnd().saturating_add(extra).saturating_sub(in_flight);
+        let mut room = self.send_window().saturating_add(extra).saturating_sub(in_flight);
         if in_flight == 0 {
             room = room.max(mss);
         }
@@ -195,6 +199,21 @@ impl Open {
     }
 
     fn execute(&mut self, cx: &mut Cx<'_>, what: What) -> Transmission {
+        let probes = self.tail_probe_owed && !self.probe_owed && self.plan_tail_probe() == Some(what);
+        let transmission = self.perform(cx, what);
+        if matches!(what, What::Data { .. } | What::Retransmit { .. }) {
+            if probes {
+                self.on_tail_probe_sent(cx, what);
+            }
+            if let Some(prr) = &mut self.prr {
+                prr.on_sent(u32::try_from(transmission.len).unwrap_or(u32::MAX));
+            }
+            self.arm_tail_probe(cx);
+        }
+        transmission
+    }
+
+    fn perform(&mut self, cx: &mut Cx<'_>, what: What) -> Transmission {
         match what {
             What::Reset => {
                 if let Some(error) = self.reset_last.take() {
@@ -235,7 +254,7 @@ impl Open {
         if !len.is_multiple_of(u32::from(mss)) {
             self.snd.small_end = Some(end);
         }
-        let app_limited = all && self.flight.bytes_in_flight().saturating_add(len) < self.congestion.cwnd();
+        let app_limited = all && self.flight.bytes_in_flight().saturating_add(len) < self.send_window();
         let idle = self.flight.is_empty();
         self.flight.on_send(cx.now, start, end, app_limited);
         self.last_sent = cx.now;
@@ -252,6 +271,9 @@ impl Open {
         let len = end.saturating_offset_from(start).saturating_sub(u32::from(fin));
         self.probe_owed = false;
         self.flight.on_retransmit(cx.now, start, end);
+        if let Some(doubt) = &mut self.doubt {
+            doubt.on_retransmit(self.id.ts_val(cx.now), len);
+        }
         self.last_sent = cx.now;
         self.retransmits = self.retransmits.saturating_add(1);
         cx.stats.retransmits += 1;

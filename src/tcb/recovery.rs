@@ -1,5 +1,5 @@
-//! When a duplicate ACK means loss: fast retransmit, fast recovery, limited transmit (RFC 5681 §3.2, RFC 6582, RFC 3042).
-//! How much to send then is `congestion`'s business.
+//! Fast recovery: when it begins and ends (RFC 5681 §3.2, RFC 6582, RFC 3042). Without SACK three duplicate ACKs begin it;
+//! with SACK it begins when `flight` has found something lost (RFC 8985). How much to send then is `congestion`'s business.
 
 use crate::wire::Seq;
 
@@ -18,18 +18,6 @@ pub struct Recovery {
     before_limited: Seq,
 }
 
-/// How a duplicate ACK is known for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// Without SACK: by its form.
-    Count,
-    /// It reports something new.
-    Sacked {
-        /// RFC 6675 §4, IsLost(SND.UNA): more than two segments were reported behind it, by this ACK and those before.
-        lost: bool,
-    },
-}
-
 /// What a duplicate ACK asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDuplicate {
@@ -46,7 +34,7 @@ pub enum OnDuplicate {
 pub enum OnNewAck {
     /// No recovery under way.
     Normal,
-    /// A partial ACK: the next segment is lost too.
+    /// A partial ACK: without SACK, the next segment is lost too.
     Partial,
     /// Everything sent before recovery is acknowledged.
     Exit,
@@ -67,38 +55,69 @@ impl Recovery {
         self.in_recovery
     }
 
+    /// Whether fast recovery, or that from a timeout, is under way.
+    pub fn is_recovering(&self, una: Seq) -> bool {
+        self.in_recovery || una.is_before(self.recover)
+    }
+
+    /// Whether `una` is behind where the last recovery ends.
+    pub fn is_recovering_at(&self, una: Seq) -> bool {
+        una.is_before(self.recover)
+    }
+
     /// Segments beyond cwnd that limited transmit allows: two, for the first two duplicates (RFC 3042 §2).
     pub fn limited_transmit(&self) -> u32 {
         if self.in_recovery { 0 } else { self.dup_acks.min(2) }
     }
 
     /// FlightSize when fast retransmit begins: without what limited transmit has sent (RFC 5681 §3.2 step 2, MUST NOT).
-    pub fn flight_size(&self, una: Seq) -> u32 {
-        self.before_limited.saturating_offset_from(una)
+    pub fn flight_size(&self, una: Seq, nxt: Seq) -> u32 {
+        let end = if self.dup_acks == 0 { nxt } else { self.before_limited };
+        end.saturating_offset_from(una)
     }
 
-    /// A duplicate ACK, by the definition of RFC 5681 §2 or, with SACK, of RFC 6675 §2.
-    pub fn on_duplicate(&mut self, una: Seq, nxt: Seq, evidence: Evidence) -> OnDuplicate {
-        self.dup_acks = self.dup_acks.saturating_add(1);
-        if self.dup_acks == 1 {
-            self.before_limited = nxt;
-        }
+    /// A duplicate ACK, by the definition of RFC 5681 §2: without SACK.
+    pub fn on_duplicate(&mut self, una: Seq, nxt: Seq) -> OnDuplicate {
+        self.count_duplicate(nxt);
         if self.in_recovery {
             return OnDuplicate::Inflate;
         }
         // RFC 6582 §3.2 step 2, §4: duplicates caused by our own retransmissions after a timeout don't count. Those of the last
-        // retransmissions acknowledge all that was sent, so without SACK more has to be acknowledged (Linux:
-        // tcp_try_undo_recovery, "MUST to prevent false fast retransmits"); SACK blocks say of themselves what is new.
-        let (enough, covered) = match evidence {
-            Evidence::Count => (self.dup_acks == DUP_THRESH, una.is_after(self.recover)),
-            Evidence::Sacked { lost } => (self.dup_acks == DUP_THRESH || lost, una.is_at_or_after(self.recover)),
-        };
-        if enough && covered {
-            self.in_recovery = true;
-            self.recover = nxt;
+        // retransmissions acknowledge all that was sent, so more has to be acknowledged (Linux: tcp_try_undo_recovery, "MUST
+        // to prevent false fast retransmits").
+        if self.dup_acks == DUP_THRESH && una.is_after(self.recover) {
+            self.begin(nxt);
             return OnDuplicate::FastRetransmit;
         }
         OnDuplicate::Wait
+    }
+
+    /// One more segment behind the hole at SND.UNA was reported.
+    pub fn count_duplicate(&mut self, nxt: Seq) {
+        self.dup_acks = self.dup_acks.saturating_add(1);
+        if self.dup_acks == 1 {
+            self.before_limited = nxt;
+        }
+    }
+
+    /// Whether DupThresh segments behind SND.UNA were reported.
+    pub const fn has_dup_thresh(&self) -> bool {
+        self.dup_acks >= DUP_THRESH
+    }
+
+    /// With SACK, something was found lost. Whether fast recovery begins with it: not if it goes on already, nor while what
+    /// a timeout marked is unacknowledged.
+    pub fn on_loss_found(&mut self, una: Seq, nxt: Seq) -> bool {
+        let begins = !self.in_recovery && una.is_at_or_after(self.recover);
+        if begins {
+            self.begin(nxt);
+        }
+        begins
+    }
+
+    fn begin(&mut self, nxt: Seq) {
+        self.in_recovery = true;
+        self.recover = nxt;
     }
 
     /// SND.UNA has moved to `una`.
@@ -117,6 +136,11 @@ impl Recovery {
         OnNewAck::Partial
     }
 
+    /// It was needless: duplicates count anew from `una`.
+    pub fn undo(&mut self, una: Seq) {
+        *self = Recovery::new(una);
+    }
+
     /// A retransmission timeout (RFC 6582 §3.2 step 4).
     pub fn on_timeout(&mut self, nxt: Seq) {
         *self = Recovery::behind(nxt);
@@ -131,11 +155,11 @@ mod tests {
     fn three_duplicates_enter_and_the_recovery_point_ends_it() {
         let (una, nxt) = (Seq::new(u32::MAX - 10), Seq::new(5_000));
         let mut recovery = Recovery::new(una);
-        assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::Wait);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::Wait);
         assert_eq!(recovery.limited_transmit(), 1);
-        assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::Wait);
-        assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::FastRetransmit);
-        assert_eq!(recovery.on_duplicate(una, nxt, Evidence::Count), OnDuplicate::Inflate);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::Wait);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::FastRetransmit);
+        assert_eq!(recovery.on_duplicate(una, nxt), OnDuplicate::Inflate);
         assert_eq!(recovery.on_new_ack(Seq::new(100)), OnNewAck::Partial);
         assert_eq!(recovery.on_new_ack(Seq::new(200)), OnNewAck::Partial);
         assert_eq!(recovery.on_new_ack(nxt), OnNewAck::Exit);
@@ -147,7 +171,7 @@ mod tests {
         let mut recovery = Recovery::new(Seq::new(0));
         recovery.on_timeout(Seq::new(1_000));
         for _ in 0..10 {
-            assert_eq!(recovery.on_duplicate(Seq::new(500), Seq::new(1_000), Evidence::Count), OnDuplicate::Wait);
+            assert_eq!(recovery.on_duplicate(Seq::new(500), Seq::new(1_000)), OnDuplicate::Wait);
         }
     }
 
@@ -161,7 +185,7 @@ mod tests {
             assert_eq!(recovery.on_new_ack(una), OnNewAck::Normal);
         }
         let nxt = una + 14_600;
-        let answers = [(); 3].map(|()| recovery.on_duplicate(una, nxt, Evidence::Count));
+        let answers = [(); 3].map(|()| recovery.on_duplicate(una, nxt));
         assert_eq!(answers, [OnDuplicate::Wait, OnDuplicate::Wait, OnDuplicate::FastRetransmit]);
     }
 }

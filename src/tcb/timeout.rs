@@ -1,4 +1,4 @@
-//! What deadlines do: retransmission, persist, delayed ACK, keepalive, the end of orphans,
+//! What deadlines do: retransmission, persist, RACK's two timers, delayed ACK, keepalive, the end of orphans,
 //! memory of idle connections.
 
 use std::time::Duration;
@@ -23,6 +23,8 @@ impl Open {
             match timer {
                 Timer::Lifetime => self.on_lifetime_over(cx),
                 Timer::Retransmit => self.on_retransmit_timeout(cx),
+                Timer::TailProbe => self.on_tail_probe_timeout(cx.now),
+                Timer::Reorder => self.on_reorder_timeout(cx),
                 Timer::DelayedAck => self.owed.owe_shared(),
                 Timer::Keepalive => self.on_keepalive_timeout(cx),
                 Timer::Idle => self.on_idle_timeout(cx),
@@ -48,6 +50,7 @@ impl Open {
             return;
         }
         self.attempts.timeouts = self.attempts.timeouts.saturating_add(1);
+        self.tail_probe_owed = false;
         if self.snd.wnd == 0 || self.flight.is_empty() {
             // A closed window is not congestion: one segment goes out, as a probe (MUST-36).
             self.attempts.probes = self.attempts.probes.saturating_add(1);
@@ -56,8 +59,14 @@ impl Open {
             self.use_whole_send_buffer();
         } else {
             let first = self.attempts.timeouts == 1;
+            if !self.recovery.is_recovering(self.snd.una) {
+                self.doubt_loss();
+            }
             self.congestion.on_loss(cx.now, LossEvent::Timeout { first, flight_size: self.snd.outstanding() });
             self.recovery.on_timeout(self.snd.nxt);
+            self.timers.reorder = None;
+            self.prr = None;
+            self.tail_probe = None;
             self.flight.mark_all_lost();
         }
         self.rtt.on_timeout();

@@ -7,6 +7,10 @@ use crate::time::Instant;
 pub enum Timer {
     /// Retransmission (something is in flight) or persist (nothing is, and the window is closed).
     Retransmit,
+    /// Nothing was heard for two round trips, or for the RTO (RFC 8985 §7: PTO).
+    TailProbe,
+    /// What was overtaken is lost now (RFC 8985 §6.2: RACK's reordering timer).
+    Reorder,
     /// A delayed ACK.
     DelayedAck,
     /// Keepalive: idle time is over or a probe went unanswered.
@@ -22,6 +26,10 @@ pub enum Timer {
 pub struct Timers {
     /// See [`Timer::Retransmit`].
     pub retransmit: Option<Instant>,
+    /// See [`Timer::TailProbe`].
+    pub tail_probe: Option<Instant>,
+    /// See [`Timer::Reorder`].
+    pub reorder: Option<Instant>,
     /// See [`Timer::DelayedAck`].
     pub delayed_ack: Option<Instant>,
     /// See [`Timer::Keepalive`].
@@ -35,7 +43,15 @@ pub struct Timers {
 impl Timers {
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        let all = [self.retransmit, self.delayed_ack, self.keepalive, self.lifetime, self.idle];
+        let all = [
+            self.retransmit,
+            self.tail_probe,
+            self.reorder,
+            self.delayed_ack,
+            self.keepalive,
+            self.lifetime,
+            self.idle,
+        ];
         let first = all.iter().fold(Instant::FAR_FUTURE, |first, at| first.min(at.unwrap_or(Instant::FAR_FUTURE)));
         (first != Instant::FAR_FUTURE).then_some(first)
     }
@@ -45,6 +61,11 @@ impl Timers {
         let due = |slot: &mut Option<Instant>| slot.take_if(|at| *at <= now).is_some();
         if due(&mut self.lifetime) {
             Some(Timer::Lifetime)
+        } else if due(&mut self.tail_probe) {
+            Some(Timer::TailProbe)
+        } else if due(&mut self.reorder) {
+            // What it sends again starts the RTO anew, should both be late.
+            Some(Timer::Reorder)
         } else if due(&mut self.retransmit) {
             Some(Timer::Retransmit)
         } else if due(&mut self.delayed_ack) {

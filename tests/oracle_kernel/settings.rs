@@ -13,10 +13,9 @@ const LONGEST: Duration = Duration::from_secs(14);
 
 /// The sysctls of every case, relative to `/proc/sys/net/`.
 const BASELINE: &[(&str, &str)] = &[
-    // Same algorithms: Reno without the tail loss probe, F-RTO, D-SACK, delayed SACKs, memory of earlier connections.
+    // Same algorithms: Reno without F-RTO, D-SACK, delayed SACKs, memory of earlier connections.
     ("ipv4/tcp_congestion_control", "reno"),
     ("ipv4/tcp_no_metrics_save", "1"),
-    ("ipv4/tcp_early_retrans", "0"),
     ("ipv4/tcp_frto", "0"),
     ("ipv4/tcp_dsack", "0"),
     ("ipv4/tcp_comp_sack_nr", "0"),
@@ -31,6 +30,8 @@ const BASELINE: &[(&str, &str)] = &[
     // What a script may change.
     ("ipv4/tcp_timestamps", "1"),
     ("ipv4/tcp_sack", "1"),
+    // On in usernet; scripts that are about it ask the kernel for it.
+    ("ipv4/tcp_early_retrans", "0"),
     ("ipv4/tcp_window_scaling", "1"),
     ("ipv4/tcp_syn_retries", "6"),
     ("ipv4/tcp_synack_retries", "5"),
@@ -78,6 +79,7 @@ pub fn configure(key: &str, value: &str) -> Result<(), String> {
     match key {
         "timestamps" => write("ipv4/tcp_timestamps", switch()),
         "sack" => write("ipv4/tcp_sack", switch()),
+        "tail_loss_probe" => write("ipv4/tcp_early_retrans", if switch() == "1" { "3" } else { "0" }),
         "window_scaling" => write("ipv4/tcp_window_scaling", switch()),
         "rto_max" => write("ipv4/tcp_rto_max_ms", &(seconds()? * 1e3).to_string()),
         "rto_min" => write("ipv4/tcp_rto_min_us", &(seconds()? * 1e6).to_string()),

@@ -1,6 +1,6 @@
 //! Congestion control: how much may be in the network.
 //!
-//! Owns cwnd and ssthresh. Never detects loss, never counts duplicate ACKs, never sends: `tcb::recovery` decides that
+//! Owns cwnd and ssthresh. Never detects loss, never counts duplicate ACKs, never sends: `tcb::loss` decides that
 //! something was lost and reports it as a [`LossEvent`]; `tcb::input` reports progress as an [`AckEvent`]; `tcb::send`
 //! reads [`Congestion::cwnd`].
 
@@ -17,12 +17,12 @@ pub use new_reno::NewReno;
 /// No window grows beyond this: the largest that window scaling can express (RFC 7323 §2.3).
 pub const MAX_CWND: u32 = 1 << 30;
 
-/// New data was acknowledged.
+/// New data was acknowledged or, on a path that reorders, reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AckEvent {
     /// When the ACK arrived.
     pub now: Instant,
-    /// Newly acknowledged bytes.
+    /// Bytes newly delivered: acknowledged without having been reported before, and newly reported (as Linux counts).
     pub acked: u32,
     /// Bytes in flight before the ACK.
     pub in_flight_before: u32,
@@ -66,14 +66,26 @@ pub enum LossEvent {
     },
 }
 
+/// What a reduction takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// The congestion window.
+    pub cwnd: u32,
+    /// The slow start threshold.
+    pub ssthresh: u32,
+}
+
 /// A congestion control algorithm. All quantities are bytes.
 pub trait Congestion {
     /// New data was acknowledged.
     fn on_ack(&mut self, event: &AckEvent);
     /// Loss was detected, or recovery goes on.
     fn on_loss(&mut self, now: Instant, event: LossEvent);
-    /// Fast recovery ends: all that was outstanding at its start is acknowledged.
-    fn on_recovery_exit(&mut self, now: Instant, flight_size: u32);
+    /// Fast recovery ends: all that was outstanding at its start is acknowledged. `flight_size`: what is outstanding now,
+    /// without SACK, where cwnd was no bound.
+    fn on_recovery_exit(&mut self, now: Instant, flight_size: Option<u32>);
+    /// The reductions since `before` were needless (RFC 4015): nothing was lost.
+    fn on_undo(&mut self, now: Instant, before: Windows);
     /// Data is about to be sent after more than one RTO of silence (RFC 5681 §4.1).
     fn on_idle_restart(&mut self, now: Instant);
     /// The sender's MSS is another now.
@@ -115,9 +127,15 @@ impl Congestion for Algorithm {
         }
     }
 
-    fn on_recovery_exit(&mut self, now: Instant, flight_size: u32) {
+    fn on_recovery_exit(&mut self, now: Instant, flight_size: Option<u32>) {
         match self {
             Algorithm::NewReno(inner) => inner.on_recovery_exit(now, flight_size),
+        }
+    }
+
+    fn on_undo(&mut self, now: Instant, before: Windows) {
+        match self {
+            Algorithm::NewReno(inner) => inner.on_undo(now, before),
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`NewReno`]: RFC 5681 with the fast recovery of RFC 6582 and the byte counting of RFC 3465.
 
-use super::{AckEvent, Congestion, LossEvent, MAX_CWND};
+use super::{AckEvent, Congestion, LossEvent, MAX_CWND, Windows};
 use crate::time::Instant;
 
 #[cfg(test)]
@@ -129,11 +129,21 @@ impl Congestion for NewReno {
         }
     }
 
-    fn on_recovery_exit(&mut self, _now: Instant, flight_size: u32) {
-        // RFC 6582 §3.2 step 3, full acknowledgment, option (1): no burst when little is left in flight.
-        let flight = flight_size.max(self.mss).saturating_add(self.mss);
+    fn on_recovery_exit(&mut self, _now: Instant, flight_size: Option<u32>) {
+        // RFC 6582 §3.2 step 3, full acknowledgment, option (1): no burst when little is left in flight. RFC 6675 keeps cwnd,
+        // which has been a bound all the time.
+        let flight = flight_size.map_or(u32::MAX, |flight| flight.max(self.mss).saturating_add(self.mss));
         self.set_cwnd(self.ssthresh.min(flight));
         self.bytes_acked = 0;
+        self.inflatable = 0;
+    }
+
+    fn on_undo(&mut self, _now: Instant, before: Windows) {
+        // Deviates from RFC 4015 §3.2 step 4 (a burst of IW at most): as Linux tcp_undo_cwnd_reduction, all of it comes back.
+        // ACKs clock what is sent.
+        // Without SACK duplicates may have inflated it beyond ssthresh.
+        self.set_cwnd(self.cwnd.min(self.ssthresh).max(before.cwnd));
+        self.ssthresh = self.ssthresh.max(before.ssthresh);
         self.inflatable = 0;
     }
 

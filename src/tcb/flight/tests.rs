@@ -342,3 +342,122 @@ fn mark_first_lost(flight: &mut Flight, model: &mut [Byte]) {
         model[..len].fill(Byte::Lost);
     }
 }
+
+/// RFC 8985 §6.2: what the window lets pass, and when the rest is due.
+#[test]
+fn what_was_overtaken_is_lost_after_the_window() {
+    let mut flight = ten();
+    // The round trip of what was delivered is 970 µs, so record 2 may take until 20 + 970 + 100.
+    flight.on_sack(at(1_000), &[block(3_000, 4_000)]);
+    assert_eq!(flight.detect_lost(at(1_000), us(100)), Some(at(1_090)));
+    assert_eq!(flight.lost_bytes(), 0);
+    assert_eq!(flight.detect_lost(at(1_070), us(100)), Some(at(1_090)));
+    assert_eq!(shape(&flight)[..2], [(0, 1_000, 'x', 1), (1_000, 2_000, '.', 1)]);
+    assert_eq!(flight.detect_lost(at(1_090), us(100)), None);
+    assert_eq!((flight.first_lost(), flight.lost_bytes()), (Some((seq(0), seq(1_000))), 3_000));
+    // What left after it is not judged.
+    assert_eq!(shape(&flight)[4], (4_000, 5_000, '.', 1));
+}
+
+#[test]
+fn a_burst_is_judged_by_its_order() {
+    let mut flight = Flight::new();
+    flight.on_send(at(0), seq(0), seq(10_000), false);
+    flight.on_sack(at(500), &[block(4_000, 6_000)]);
+    assert_eq!(flight.detect_lost(at(500), us(0)), None);
+    assert_eq!(shape(&flight), [(0, 4_000, 'x', 1), (4_000, 6_000, 's', 1), (6_000, 10_000, '.', 1)]);
+}
+
+#[test]
+fn a_lost_retransmission_is_found() {
+    let mut flight = ten();
+    flight.on_sack(at(1_000), &[block(3_000, 4_000)]);
+    flight.detect_lost(at(1_000), us(0));
+    flight.on_retransmit(at(1_000), seq(0), seq(1_000));
+    flight.on_retransmit(at(1_010), seq(1_000), seq(2_000));
+    // Nothing that left after the retransmissions has arrived.
+    flight.on_sack(at(1_020), &[block(3_000, 10_000)]);
+    flight.detect_lost(at(1_020), us(0));
+    assert_eq!((flight.first_lost(), flight.lost_bytes()), (Some((seq(2_000), seq(3_000))), 1_000));
+    // The second retransmission has.
+    flight.on_sack(at(2_010), &[block(1_000, 2_000)]);
+    flight.detect_lost(at(2_010), us(0));
+    assert_eq!(shape(&flight)[0], (0, 1_000, 'x', 2));
+}
+
+#[test]
+fn an_answer_too_early_for_a_retransmission_judges_nothing() {
+    // RFC 8985 §6.2 step 2: it is the answer to the first transmission.
+    let mut flight = ten();
+    flight.on_sack(at(1_000), &[block(3_000, 4_000)]);
+    flight.detect_lost(at(1_000), us(0));
+    flight.on_retransmit(at(1_000), seq(0), seq(1_000));
+    flight.on_ack(at(1_100), seq(1_000));
+    flight.detect_lost(at(1_100), us(0));
+    assert_eq!(shape(&flight).last(), Some(&(9_000, 10_000, '.', 1)));
+}
+
+#[test]
+fn the_window_of_a_path_that_reorders() {
+    // srtt, certain, reordered, duplicates reported; window. The shortest round trip is 400 µs.
+    const CASES: &[(Option<u64>, bool, bool, usize, u64)] = &[
+        (None, true, false, 0, 0),
+        (None, false, false, 0, 100),
+        (None, true, true, 0, 100),
+        (Some(1_000), true, true, 2, 300),
+        (Some(250), true, true, 2, 250),
+    ];
+    for &(srtt, certain, reordered, duplicates, window) in CASES {
+        let mut flight = Flight::new();
+        for i in 0..4 {
+            flight.on_send(at(i), seq(i as u32 * 1_000), seq(i as u32 * 1_000 + 1_000), false);
+        }
+        flight.on_sack(at(402), &[block(2_000, 3_000)]);
+        if reordered {
+            flight.on_sack(at(403), &[block(1_000, 2_000)]);
+        }
+        let rack = flight.rack();
+        for i in 0..duplicates as u32 {
+            // Once a round trip.
+            rack.on_acknowledged(seq(i * 1_000));
+            rack.on_duplicate_report(seq(i * 1_000 + 500));
+            rack.on_acknowledged(seq(i * 1_000 + 499));
+            rack.on_duplicate_report(seq(i * 1_000 + 900));
+        }
+        assert_eq!(rack.window(certain, srtt.map(us)), us(window), "{srtt:?} {certain} {reordered} {duplicates}");
+        (0..16).for_each(|_| rack.on_recovery_exit());
+        let calm = if certain && !reordered { 0 } else { 100 };
+        assert_eq!(rack.window(certain, None), us(calm));
+    }
+}
+
+#[test]
+fn a_report_widens_the_window_after_two_gibibytes_too() {
+    let mut flight = ten();
+    flight.on_sack(at(1_000), &[block(3_000, 4_000)]);
+    flight.on_sack(at(1_001), &[block(1_000, 2_000)]);
+    let wide = |flight: &mut Flight, end| {
+        flight.rack().on_duplicate_report(end);
+        flight.rack().window(true, Some(us(100_000)))
+    };
+    let first = wide(&mut flight, seq(10_000));
+    assert_eq!(wide(&mut flight, seq(10_000)), first, "once a round trip");
+    flight.on_ack(at(2_000), seq(10_000));
+    let una = seq(10_000) + (1 << 31) - 1;
+    assert!(wide(&mut flight, una + 500) > first);
+}
+
+#[test]
+fn many_records_are_judged_once_a_segment() {
+    let mut flight = Flight::new();
+    for i in 0..1_100u32 {
+        flight.on_send(at(u64::from(i)), seq(i * 1_000), seq(i * 1_000 + 1_000), false);
+    }
+    let mut judged = 0;
+    for i in 0..1_000 {
+        flight.on_sack(at(2_000 + u64::from(i)), &[block(90_000 + i, 90_001 + i)]);
+        judged += u32::from(flight.is_worth_judging(100));
+    }
+    assert_eq!(judged, 10);
+    assert!(ten().is_worth_judging(100), "few");
+}

@@ -2,6 +2,7 @@
 
 use super::puppet::{Puppet, User, plain};
 use super::*;
+use crate::config::StackConfig;
 use crate::tcb::congestion::Congestion as _;
 use crate::wire::{IcmpKind, Segment, seg};
 
@@ -273,7 +274,7 @@ fn text_for_an_orphan_with_a_closed_window_is_reset() {
 
 #[test]
 fn the_ack_that_ends_recovery_does_not_grow_the_window() {
-    // RFC 6582 §3.2 step 3, option 1
+    // RFC 6675 §5: cwnd is half of what was in flight, before and after.
     let mut puppet = Puppet::established(plain());
     puppet.after(&[seg!(ack 101, seq 1, wnd 60_000)]);
     puppet.write(50_000);
@@ -287,7 +288,7 @@ fn the_ack_that_ends_recovery_does_not_grow_the_window() {
     puppet.after(&[seg!(ack nxt.raw(), seq 1, wnd 60_000)]);
     let open = puppet.open();
     assert!(!open.recovery.is_active());
-    assert!(open.congestion.cwnd() <= 2 * 1_460, "{}", open.congestion.cwnd());
+    assert_eq!(open.congestion.cwnd(), 5 * 1_460);
 }
 
 #[test]
@@ -434,7 +435,7 @@ fn the_user_timeout_counts_from_the_oldest_unanswered_byte() {
 #[test]
 fn one_timeout_for_one_jump_of_the_clock() {
     // reliability.md F13
-    let mut puppet = Puppet::established(plain());
+    let mut puppet = Puppet::established(StackConfig { tail_loss_probe: false, ..plain() });
     puppet.write(100);
     puppet.sent();
     puppet.now = puppet.now + SECOND * 3600 * 24 * 30;
@@ -528,8 +529,8 @@ fn each_sacked_segment_lets_one_go_at_most() {
         let right = 1_101 + 1_000 * arrived;
         sent.push(puppet.answer(&seg!(ack 101, seq 1, wnd 60000, sack(1_101..right))).len());
     }
-    // Two beyond the loss, the lost one, then half of what was in flight has to leave the network first.
-    assert_eq!(sent, [1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
+    // Two beyond the loss, the lost one, then one for every second (RFC 9937) until half of what was in flight is left.
+    assert_eq!(sent, [1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1]);
 }
 
 #[test]
@@ -615,4 +616,61 @@ fn an_ack_in_the_turn_of_a_drop_with_unread_text_is_no_clean_end() {
     assert_eq!(puppet.end.tcb.state(), State::LastAck);
     let sent = what_leaves_in_the_turn_of_the_drop(&mut puppet, &seg!(ack 102, seq 12, wnd 1000));
     assert!(sent.iter().any(|seg| seg.has(Flags::RST)), "{:?} {sent:?}", puppet.end.tcb.state());
+}
+
+/// The probe is due, the device takes nothing in this turn, and before the next transmission an ACK arrives.
+fn tail_probe_owed_and_not_sent(puppet: &mut Puppet) {
+    let at = puppet.open().timers.tail_probe.expect("armed");
+    puppet.now = at;
+    puppet.end.with(at, |tcb, cx| tcb.on_timeout(cx));
+    assert!(puppet.open().tail_probe_owed);
+}
+
+#[test]
+fn a_tail_probe_that_has_nothing_left_does_not_keep_the_fin_back() {
+    let mut puppet = Puppet::established(plain());
+    puppet.write(100);
+    puppet.sent();
+    tail_probe_owed_and_not_sent(&mut puppet);
+    let _ = puppet.arrive(&seg!(ack 201, seq 1, wnd 1000));
+    puppet.sent();
+    let now = puppet.now;
+    puppet.end.shutdown(now);
+    let sent = puppet.sent();
+    assert!(sent.iter().any(|seg| seg.has(Flags::FIN)), "{sent:?} {:?}", puppet.open().tail_probe_owed);
+}
+
+#[test]
+fn a_tail_probe_that_has_nothing_left_does_not_keep_retransmissions_back() {
+    let mut puppet = Puppet::established(plain());
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60_000)]);
+    puppet.write(14_600);
+    puppet.sent();
+    tail_probe_owed_and_not_sent(&mut puppet);
+    let _ = puppet.arrive(&seg!(ack 101, seq 1, wnd 60_000, sack(1561..14_701)));
+    let sent = puppet.sent();
+    assert!(puppet.open().flight.lost_bytes() > 0 || !sent.is_empty());
+    assert!(sent.iter().any(|seg| seg.seq.raw() == 101), "{sent:?} lost {}", puppet.open().flight.lost_bytes());
+}
+
+#[test]
+fn what_many_records_left_unjudged_is_judged_by_the_timer() {
+    let config = StackConfig { initial_window: 1_200, ..plain() };
+    let mut puppet = Puppet::half_open(config, &seg!(syn, seq 0, wnd 60000, mss 50, sackok));
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60000)]);
+    // Each segment has its own moment, and record.
+    for _ in 0..1_100 {
+        puppet.write(50);
+        puppet.now = puppet.now + std::time::Duration::from_micros(10);
+        puppet.sent();
+    }
+    assert!(puppet.open().flight.len() > 1_024);
+    let first = seg!(ack 101, seq 1, wnd 60000, sack(20_101..20_251));
+    assert!(puppet.answer(&first).iter().any(|seg| seg.seq.raw() == 101));
+    // One byte more tells of everything before it, but it is not worth the walk at once.
+    let lost = puppet.open().flight.lost_bytes();
+    puppet.after(&[seg!(ack 101, seq 1, wnd 60000, sack(45_101..45_102))]);
+    assert!(puppet.open().flight.lost_bytes() <= lost);
+    puppet.wait(SECOND / 100);
+    assert!(puppet.open().flight.lost_bytes() > lost + 5_000);
 }

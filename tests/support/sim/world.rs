@@ -82,6 +82,7 @@ pub struct Summary {
     pub done_at: Duration,
     pub retransmits: u64,
     pub timeouts: u64,
+    pub tail_probes: u64,
 }
 
 pub struct World {
@@ -193,6 +194,7 @@ impl World {
             done_at,
             retransmits: stats.iter().map(|stats| stats.retransmits).sum(),
             timeouts: stats.iter().map(|stats| stats.timeouts).sum(),
+            tail_probes: stats.iter().map(|stats| stats.tail_probes).sum(),
         }
     }
 
