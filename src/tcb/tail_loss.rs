@@ -13,6 +13,8 @@ use crate::wire::{Segment, Seq};
 /// Linux's TCP_TIMEOUT_MIN, two ticks of 1 ms, and RFC 8985 §7.2's PTO without a measured round trip.
 const MARGIN: Duration = Duration::from_millis(2);
 const UNMEASURED: Duration = Duration::from_secs(1);
+/// How long a probe waits for a peer that talks.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A probe that has been sent and not judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +42,14 @@ impl Open {
         self.timers.tail_probe = self.timers.retransmit.map(|rto| rto.min(cx.now + pto));
     }
 
-    /// RFC 8985 §7.3: one probe leaves whatever cwnd says, and the RTO starts anew.
+    /// RFC 8985 §7.3: one probe leaves whatever cwnd says, and the RTO starts anew. Not while the peer talks: what we wait
+    /// for may be behind what it says, in the queue of a TUN that we have not read yet. The RTO does not wait.
     pub(super) fn on_tail_probe_timeout(&mut self, now: Instant) {
+        let talks = now.since(self.last_heard) < MARGIN;
+        if let Some(rto) = self.timers.retransmit.filter(|rto| talks && *rto > now) {
+            self.timers.tail_probe = Some(rto.min(now + AGAIN));
+            return;
+        }
         self.tail_probe_owed = self.plan_tail_probe().is_some();
         if self.tail_probe_owed {
             self.arm_retransmit(now);
