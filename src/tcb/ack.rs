@@ -191,8 +191,7 @@ impl Open {
 
     /// Tells congestion control what has arrived since `delivered_before`.
     fn grow(&mut self, now: Instant, delivered_before: u64, report: Acked, in_recovery: bool) {
-        let delivered = self.flight.delivered().saturating_sub(delivered_before);
-        let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);
+        let delivered = self.flight.delivered_since(delivered_before);
         let in_flight = self.flight.bytes_in_flight();
         self.congestion.on_ack(&AckEvent {
             now,

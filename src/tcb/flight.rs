@@ -393,6 +393,11 @@ impl Flight {
         self.rate.delivered
     }
 
+    /// Bytes delivered since C.delivered was `before`.
+    pub fn delivered_since(&self, before: u64) -> u32 {
+        u32::try_from(self.delivered().saturating_sub(before)).unwrap_or(u32::MAX)
+    }
+
     /// Whether everything sent is acknowledged.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()

@@ -11,8 +11,8 @@ use super::{Cx, Open};
 use crate::time::Instant;
 use crate::wire::{SackBlock, Segment, Seq};
 
-/// Linux's TCP_TIMEOUT_MIN, two ticks of 1 ms: what was overtaken a moment ago may be on its way through another queue.
-const MIN_REORDER_WAIT: Duration = Duration::from_millis(2);
+/// Linux's TCP_TIMEOUT_MIN, two ticks of 1 ms: what is late by a moment may be on its way through another queue.
+pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(2);
 
 /// What is not judged at once waits no longer.
 const DEFERRED: Duration = Duration::from_millis(10);
@@ -59,8 +59,7 @@ impl Open {
                 self.timers.reorder.get_or_insert(cx.now + DEFERRED);
             }
             let steady = new && self.flight.lost_bytes() <= lost_before;
-            let delivered = self.flight.delivered().saturating_sub(report.delivered_before);
-            self.reduce(u32::try_from(delivered).unwrap_or(u32::MAX), steady);
+            self.reduce(self.flight.delivered_since(report.delivered_before), steady);
             self.judge_tail_probe(cx, seg, report);
             self.arm_tail_probe(cx);
         } else {
@@ -127,7 +126,7 @@ impl Open {
         let certain = recovers || self.recovery.has_dup_thresh() || sacked > 2 * u32::from(self.snd.mss);
         let window = self.flight.rack().window(certain, self.rtt.srtt());
         let until = self.flight.detect_lost(cx.now, window);
-        self.timers.reorder = until.map(|until| until.max(cx.now + MIN_REORDER_WAIT));
+        self.timers.reorder = until.map(|until| until.max(cx.now + TIMEOUT_MIN));
         // Also what was sent, and lost, in the recovery that has just ended.
         if self.flight.has_lost_beyond(self.snd.una) && self.recovery.on_loss_found(self.snd.una, self.snd.nxt) {
             // RFC 6675 §5: with SACK the flight shrinks with each report; inflating cwnd as well would send twice.
@@ -173,8 +172,7 @@ impl Open {
         let doubt = self.doubt.filter(|doubt| doubt.is_refuted_by_ack(echo));
         let Some(doubt) = doubt.filter(|_| self.recovery.is_recovering(old_una)) else { return };
         // As Linux's tcp_try_undo_partial: this hole was late, others may be lost.
-        let is_partial = self.recovery.is_active() && self.recovery.is_recovering_at(self.snd.una);
-        if !(is_partial && self.flight.has_retransmissions()) {
+        if !(self.recovery.is_partial(self.snd.una) && self.flight.has_retransmissions()) {
             self.undo(cx, doubt);
         }
     }

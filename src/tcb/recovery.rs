@@ -60,9 +60,9 @@ impl Recovery {
         self.in_recovery || una.is_before(self.recover)
     }
 
-    /// Whether `una` is behind where the last recovery ends.
-    pub fn is_recovering_at(&self, una: Seq) -> bool {
-        una.is_before(self.recover)
+    /// Whether an ACK of `una` does not end the fast recovery under way.
+    pub fn is_partial(&self, una: Seq) -> bool {
+        self.in_recovery && una.is_before(self.recover)
     }
 
     /// Segments beyond cwnd that limited transmit allows: two, for the first two duplicates (RFC 3042 §2).

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use super::congestion::{Congestion, LossEvent};
-use super::loss::Report;
+use super::loss::{Report, TIMEOUT_MIN};
 use super::output::What;
 use super::{Cx, Open};
 use crate::time::Instant;
 use crate::wire::{Segment, Seq};
 
-/// Linux's TCP_TIMEOUT_MIN, two ticks of 1 ms, and RFC 8985 §7.2's PTO without a measured round trip.
-const MARGIN: Duration = Duration::from_millis(2);
+/// RFC 8985 §7.2's PTO without a measured round trip.
 const UNMEASURED: Duration = Duration::from_secs(1);
 /// How long a probe waits for a peer that talks.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -37,7 +36,7 @@ impl Open {
         }
         // The ACK of a lone segment may be delayed: TLP.max_ack_delay, as Linux the floor of the RTO.
         let alone = self.flight.len() == 1 && self.snd.outstanding() <= u32::from(self.snd.mss);
-        let extra = if alone { cx.config.rto_min } else { MARGIN };
+        let extra = if alone { cx.config.rto_min } else { TIMEOUT_MIN };
         let pto = self.rtt.srtt().map_or(UNMEASURED, |srtt| srtt.saturating_mul(2).saturating_add(extra));
         self.timers.tail_probe = self.timers.retransmit.map(|rto| rto.min(cx.now + pto));
     }
@@ -45,7 +44,7 @@ impl Open {
     /// RFC 8985 §7.3: one probe leaves whatever cwnd says, and the RTO starts anew. Not while the peer talks: what we wait
     /// for may be behind what it says, in the queue of a TUN that we have not read yet. The RTO does not wait.
     pub(super) fn on_tail_probe_timeout(&mut self, now: Instant) {
-        let talks = now.since(self.last_heard) < MARGIN;
+        let talks = now.since(self.last_heard) < TIMEOUT_MIN;
         if let Some(rto) = self.timers.retransmit.filter(|rto| talks && *rto > now) {
             self.timers.tail_probe = Some(rto.min(now + AGAIN));
             return;
@@ -83,7 +82,7 @@ impl Open {
     pub(super) fn judge_tail_probe(&mut self, cx: &Cx<'_>, seg: &Segment<'_>, report: Report) {
         let Some(probe) = self.tail_probe.filter(|probe| seg.ack.is_at_or_after(probe.end)) else { return };
         // A duplicate ACK, without SACK blocks or with a D-SACK.
-        let is_duplicate = report.is_bare && self.flight.delivered() == report.delivered_before;
+        let is_duplicate = report.is_bare && self.flight.delivered_since(report.delivered_before) == 0;
         let both_arrived = is_duplicate || report.duplicate.is_some_and(|block| block.right == probe.end);
         if !probe.repeats || both_arrived {
             self.tail_probe = None;
